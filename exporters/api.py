@@ -1,0 +1,98 @@
+"""The compiler as functions: `export` for a module in hand, `export_source` for all that can be named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from tm_export.exporters.bundle import Bundle, write_bundle
+from tm_export.exporters.compile import compile_model
+from tm_export.exporters.errors import UsageError
+from tm_export.exporters.load_source import Modules, source_of, source_of_module
+from tm_export.exporters.options import Backend, ExportOptions, MergeLowering, Precision
+from tm_export.exporters.progress import Progress, SilentProgress
+from tm_export.exporters.sources import ModelSource
+from tm_export.exporters.targets.base import find_target
+
+__all__ = ["Bundle", "export", "export_source"]
+
+
+def export(
+    module: Modules | str,
+    example_inputs: Tensor | tuple[Tensor, ...] | list[Tensor] | None = None,
+    *,
+    target: str = "onnx",
+    out: str | Path = "out",
+    precision: Precision | None = None,
+    backend: Backend = "xnnpack",
+    merge_lowering: MergeLowering = "auto",
+    name: str | None = None,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> Bundle:
+    """Compile a model for a target, and verify it against PyTorch.
+
+    Args:
+        module: a module, a dict of variants by name that take the same inputs, a registry model's name, or
+            `FILE.py:FUNC`.
+        example_inputs: a tensor, or several as `forward` takes them; left out for a model that is named.
+        target: `coreml`, `onnx` or `executorch`.
+        out: the bundle goes to `<out>/<name>-<target>/`.
+        precision: `fp32` or `fp16`; None is the target's own default.
+        backend: ExecuTorch's: `xnnpack`, `coreml` or `portable`.
+        merge_lowering: the form that merges take: `auto` is the cheapest that the target has.
+        name: what the model is called; the module's class in lower case unless given.
+        checkpoint: the weights of a registry model.
+        seed: for random choices inside the model.
+        force: replace a folder that is no bundle.
+
+    Raises:
+        ExportError: the subclass and its `exit_code` say which kind of thing went wrong.
+    """
+    options = ExportOptions(precision, backend, merge_lowering, seed)
+    if isinstance(module, str):
+        if example_inputs is not None:
+            raise UsageError(f"model {module!r} brings its own example inputs: leave them out")
+        source = source_of(module, seed, Path(checkpoint) if checkpoint is not None else None)
+        source = replace(source, name=name) if name is not None else source
+    else:
+        if checkpoint is not None:
+            raise UsageError(f"checkpoint {checkpoint} is for registry models: load it into the module")
+        source = source_of_module(module, example_inputs, name or _class_name(module))
+    return export_source(source, target, options, Path(out), force=force)
+
+
+def export_source(
+    source: ModelSource,
+    target: str,
+    options: ExportOptions,
+    out: Path,
+    *,
+    force: bool = False,
+    max_regions: int | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Compile a source for a target into a bundle under `out`; silent unless given a `progress`.
+
+    Raises:
+        ExportError: see `write_bundle` and `compile_model`.
+    """
+    chosen = find_target(target)
+    report = progress or SilentProgress()
+    return write_bundle(
+        out,
+        source,
+        chosen.name,
+        lambda staging: compile_model(source, chosen, options, staging, report),
+        force=force,
+        max_regions=max_regions,
+    )
+
+
+def _class_name(module: Modules) -> str:
+    first: nn.Module | None = next(iter(module.values()), None) if isinstance(module, Mapping) else module
+    return type(first).__name__.lower()

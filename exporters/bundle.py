@@ -1,0 +1,159 @@
+"""The bundle: how a compiled model becomes a folder, and how that is opened again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from tm_export.exporters.errors import BudgetExceeded, ParityFailed
+from tm_export.exporters.records import ExportReport
+from tm_export.exporters.report_files import PARITY, read_reports, write_reports
+from tm_export.exporters.requirements import require_parity, require_regions
+from tm_export.exporters.staging import staged
+from tm_export.runtime.engines import Session, open_session
+from tm_export.runtime.manifest import (
+    MANIFEST_NAME,
+    Block,
+    BlockRef,
+    BundleError,
+    Component,
+    FileEntry,
+    Manifest,
+    Variant,
+    file_sha256,
+    manifest_json,
+    read_manifest,
+    verify_files,
+)
+
+if TYPE_CHECKING:
+    from tm_export.exporters.compile import Compiled
+    from tm_export.exporters.sources import ModelSource
+
+REPORTS: Final = "reports"
+
+_LIBRARIES: Final = {
+    "coreml": ("coremltools",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript", "onnxslim"),
+    "executorch": ("executorch",),
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def read(cls, path: Path) -> Bundle:
+        """The bundle in this folder, every file of it proved whole; raises `BundleError`."""
+        manifest = read_manifest(path)
+        verify_files(path, manifest)
+        return cls(path, manifest)
+
+    def open(self, component: str | None = None, variant: str | None = None) -> Session:
+        """Open one variant of one component on the target's engine; each may be left out where there is one.
+
+        Raises:
+            BundleError: there is no such component or variant, or a choice between several is needed.
+            EngineError: the engine refuses the artifact.
+        """
+        found = _choose(f"component of {self.path}", component, self.manifest.components)
+        block = _choose(f"block of {self.path}, component {found.name!r}", None, found.blocks)
+        chosen = _choose(f"variant of {self.path}, component {found.name!r}", variant, block.variants)
+        return open_session(self.path, self.manifest, found.name, block.name, chosen.name)
+
+    def report(self) -> ExportReport:
+        """What the export found out."""
+        return read_reports(self.path / REPORTS)
+
+
+def bundle_path(out: Path, model: str, target: str) -> Path:
+    """Where the bundle of a model for a target goes."""
+    return out / f"{model}-{target}"
+
+
+def write_bundle(
+    out: Path,
+    source: ModelSource,
+    target: str,
+    build: Callable[[Path], Compiled],
+    *,
+    force: bool = False,
+    max_regions: int | None = None,
+) -> Bundle:
+    """Write `<out>/<model>-<target>/`, or nothing.
+
+    `build` fills an empty folder; reports and manifest are added, and it moves into place as a whole. The
+    same input gives the same bytes, but for what holds times: `reports/export.json` and
+    `reports/index.html`. The manifest lists all files outside `reports/`, so it is the same as well.
+
+    Raises:
+        UsageError: the folder holds something else (and not `force`), cannot be written, or the disk is full.
+        ParityFailed: an artifact does not compute what PyTorch computes.
+        BudgetExceeded: an artifact is in more than `max_regions` regions.
+            After either, the reports alone are in `<out>/<model>-<target>.failed/`.
+    """
+    place = bundle_path(out, source.name, target)
+    failed = place.with_name(f"{place.name}.failed")
+    with staged(place, force=force) as staging:
+        compiled = build(staging)
+        try:
+            require_parity(compiled.report.parity)
+            if max_regions is not None:
+                require_regions(compiled.report.placement, max_regions)
+        except (ParityFailed, BudgetExceeded) as error:
+            write_reports(compiled.report, failed)
+            raise type(error)(f"{error}. The reports are in {failed}") from None
+        manifest = Manifest(
+            model=source.name,
+            target=target,  # type: ignore[arg-type]  # the manifest itself checks it
+            weights=source.weights,
+            tool_versions=_tool_versions(target),
+            components=compiled.components,
+            files=_files(staging),
+            golden=compiled.golden,
+            load_schedule=tuple(
+                BlockRef(component=component.name, block=block.name)
+                for component in compiled.components
+                for block in component.blocks
+            ),
+        )
+        write_reports(compiled.report, staging / REPORTS)
+        (staging / MANIFEST_NAME).write_bytes(manifest_json(manifest))
+    if (failed / PARITY).is_file():  # of an earlier try
+        shutil.rmtree(failed)
+    return Bundle(place, manifest)
+
+
+def _files(folder: Path) -> tuple[FileEntry, ...]:
+    return tuple(
+        FileEntry(
+            path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=file_sha256(path)
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    )
+
+
+def _tool_versions(target: str) -> dict[str, str]:
+    return {name: version(name) for name in ("tm-export", "torch", *_LIBRARIES[target])}
+
+
+_Named = TypeVar("_Named", Component, Block, Variant)
+
+
+def _choose(what: str, name: str | None, candidates: tuple[_Named, ...]) -> _Named:
+    """The candidate of that name, or the only one there is."""
+    found = [each for each in candidates if name is None or each.name == name]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(each.name for each in candidates)
+    problem = f"there is more than one {what}" if name is None else f"no {what} is called {name!r}"
+    raise BundleError(f"{problem}: choose one of {names}")

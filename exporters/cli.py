@@ -1,0 +1,353 @@
+"""`tm-export`: the command line of the compiler.
+
+Only what parsing needs is imported above the functions, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from tm_export.exporters.errors import ExitCode, ExportError, UsageError
+from tm_export.exporters.options import Backend, ExportOptions, MergeLowering, Precision
+
+if TYPE_CHECKING:
+    from tm_export.exporters.bundle import Bundle
+    from tm_export.exporters.progress import Progress
+    from tm_export.exporters.sources import ModelSource
+
+DEFAULT_MODEL: Final = "ondevice-sora-tiny"
+INTERRUPTED: Final = 130
+DEFECT: Final = 1
+
+HELP: Final = """Compile a PyTorch model that merges tokens to Core ML, ONNX or ExecuTorch.
+
+Every artifact is run and compared with PyTorch before it is called good.
+
+[bold]Examples[/bold]
+
+tm-export --target coreml
+
+tm-export -m my_model.py:build --target onnx --target executorch -o out
+
+tm-export -m tinychart-3b --checkpoint DIR --target coreml --dry-run
+
+build() returns (module, example_inputs): an nn.Module and a tensor or a tuple of tensors.
+
+[bold]Exit codes[/bold]
+
+0 good · 2 usage · 3 conversion refused · 4 parity failed · 5 a budget failed · 130 interrupted · 1 a defect
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A parsed command line."""
+
+    model: str
+    targets: tuple[str, ...]
+    out: Path
+    options: ExportOptions
+    checkpoint: Path | None
+    force: bool
+    max_regions: int | None
+    lists: bool
+    dry_run: bool
+    as_json: bool
+    debug: bool
+
+
+_app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+_WHAT, _HOW, _ELSE = "What to export", "How", "What to do instead, and what to print"
+
+
+@_app.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+def _parse(
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="A name in --list, or FILE.py:FUNC.", rich_help_panel=_WHAT)
+    ] = DEFAULT_MODEL,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="coreml, onnx or executorch; may be repeated.", rich_help_panel=_WHAT),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Bundles go to OUT/MODEL-TARGET/.", rich_help_panel=_WHAT)
+    ] = Path("out"),
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Weights of a listed model: a file or a folder.", rich_help_panel=_WHAT),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Core ML's default is fp16, others' fp32.", rich_help_panel=_HOW),
+    ] = None,
+    backend: Annotated[
+        Backend, typer.Option(help="ExecuTorch's delegate.", rich_help_panel=_HOW)
+    ] = "xnnpack",
+    merge_lowering: Annotated[
+        MergeLowering,
+        typer.Option(help="The form of merges; auto is the cheapest at each site.", rich_help_panel=_HOW),
+    ] = "auto",
+    seed: Annotated[
+        int,
+        typer.Option(help="For random choices inside the model, and example inputs.", rich_help_panel=_HOW),
+    ] = 0,
+    max_regions: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Fail if an artifact is cut into more accelerated regions.", rich_help_panel=_HOW
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a folder that is no bundle.", rich_help_panel=_HOW)
+    ] = False,
+    lists: Annotated[
+        bool, typer.Option("--list", help="Show models and targets.", rich_help_panel=_ELSE)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show merge sites and files; write nothing.", rich_help_panel=_ELSE),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, nothing else.", rich_help_panel=_ELSE)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_ELSE)
+    ] = False,
+) -> Request:
+    return Request(
+        model=model,
+        targets=tuple(dict.fromkeys(target or ())),
+        out=out,
+        options=ExportOptions(precision, backend, merge_lowering, seed),
+        checkpoint=checkpoint,
+        force=force,
+        max_regions=max_regions,
+        lists=lists,
+        dry_run=dry_run,
+        as_json=as_json,
+        debug=debug,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `tm-export` with these arguments (the process's own by default); returns its exit code."""
+    try:
+        request = _app(argv, prog_name="tm-export", standalone_mode=False)
+    except typer.TyperException as error:
+        _complain(f"{error.format_message()} (see tm-export --help)")
+        return ExitCode.USAGE
+    if not isinstance(request, Request):  # --help has been answered
+        return ExitCode.OK
+    return _answer_or_complain(request)
+
+
+def _answer_or_complain(request: Request) -> int:
+    try:
+        with _quiet(request):
+            answer = _answer(request)
+    except KeyboardInterrupt:
+        return _fail(request, "interrupted; nothing was left half-written", INTERRUPTED)
+    except ExportError as error:
+        return _fail(request, str(error), error.exit_code)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        return _fail(
+            request,
+            f"{type(error).__name__}: {first} (a defect in tm-export or in a converter; --debug shows where)",
+            DEFECT,
+        )
+    if request.as_json:
+        print(json.dumps({"exit_code": ExitCode.OK, **answer}, indent=2))
+    return ExitCode.OK
+
+
+def _fail(request: Request, message: str, code: int) -> int:
+    if request.debug:
+        traceback.print_exc()
+    _complain(message)
+    if request.as_json:
+        print(json.dumps({"exit_code": code, "error": message}, indent=2))
+    return code
+
+
+def _complain(message: str) -> None:
+    print(f"tm-export: error: {message}", file=sys.stderr)
+
+
+def _answer(request: Request) -> Mapping[str, Any]:
+    """Do what is asked; returns what `--json` prints."""
+    if request.lists:
+        return _list(request)
+    if not request.targets:
+        raise UsageError("no target is given: add --target coreml, --target onnx or --target executorch")
+
+    from tm_export.exporters.load_source import source_of
+    from tm_export.exporters.targets.base import find_target
+
+    for target in request.targets:  # before any work
+        find_target(target).precision(request.options)
+    source = source_of(request.model, request.options.seed, request.checkpoint)
+    progress = _progress(request)
+    if source.weights == "seeded":
+        progress.say(
+            f"the weights of {source.name} are seeded, not trained: it runs, but its outputs mean nothing"
+        )
+    return _plan(request, source) if request.dry_run else _export(request, source, progress)
+
+
+def _export(request: Request, source: ModelSource, progress: Progress) -> Mapping[str, Any]:
+    from tm_export.exporters.api import export_source
+    from tm_export.exporters.bundle import bundle_path
+    from tm_export.exporters.staging import refuse_foreign_folder
+
+    for target in request.targets:
+        refuse_foreign_folder(bundle_path(request.out, source.name, target), force=request.force)
+    bundles = []
+    for target in request.targets:
+        progress.say(f"exporting {source.name} to {target}")
+        bundle = export_source(
+            source,
+            target,
+            request.options,
+            request.out,
+            force=request.force,
+            max_regions=request.max_regions,
+            progress=progress,
+        )
+        bundles.append(_told(bundle, request))
+    return {"bundles": bundles}
+
+
+def _told(bundle: Bundle, request: Request) -> Mapping[str, Any]:
+    """Print what became of one export; returns the same for `--json`."""
+    from tm_export.exporters.report.units import in_bytes, in_seconds
+    from tm_export.exporters.report_files import peak_rss_bytes
+    from tm_export.exporters.tables import files_table, parity_table
+
+    report = bundle.report()
+    size = sum(file.bytes for file in bundle.manifest.files)
+    _show(
+        request,
+        files_table((file.path, file.bytes) for file in bundle.manifest.files),
+        "",
+        parity_table(report.parity),
+        "",
+        f"{bundle.path}: {in_bytes(size)}, verified, in {in_seconds(report.total_seconds)}, "
+        f"peak RSS {in_bytes(peak_rss_bytes(report))}",
+    )
+    return {
+        "path": str(bundle.path),
+        "model": bundle.manifest.model,
+        "target": bundle.manifest.target,
+        "weights": bundle.manifest.weights,
+        "bytes": size,
+        "seconds": report.total_seconds,
+        "peak_rss_bytes": peak_rss_bytes(report),
+        "parity": [record.model_dump(mode="json") for record in report.parity],
+    }
+
+
+def _plan(request: Request, source: ModelSource) -> Mapping[str, Any]:
+    from tm_export.exporters.bundle import bundle_path
+    from tm_export.exporters.compile import BLOCK, plan
+    from tm_export.exporters.tables import merges_table
+    from tm_export.exporters.targets.base import find_target
+
+    plans = []
+    for name in request.targets:
+        target = find_target(name)
+        merges = plan(source, target, request.options)
+        path = bundle_path(request.out, source.name, name)
+        artifacts = [
+            f"{component.name}/{BLOCK}_{variant}{target.suffix}"
+            for component in source.components
+            for variant in component.variants
+        ]
+        _show(request, merges_table(merges), "", f"would write to {path}: {', '.join(artifacts)}")
+        plans.append(
+            {
+                "path": str(path),
+                "target": name,
+                "artifacts": artifacts,
+                "merges": [site.model_dump(mode="json") for site in merges],
+            }
+        )
+    return {"plans": plans}
+
+
+def _list(request: Request) -> Mapping[str, Any]:
+    from tm_export.exporters.tables import models_table, targets_table
+    from tm_export.exporters.targets.base import target_names
+    from tm_export.models.registry import BrokenModelPlugin, list_models
+
+    try:
+        models = list_models()
+    except BrokenModelPlugin as error:
+        raise UsageError(str(error)) from error
+    _show(request, models_table(models), "", targets_table(target_names()))
+    return {
+        "models": [{"name": model.name, "description": model.description} for model in models],
+        "targets": target_names(),
+    }
+
+
+def _progress(request: Request) -> Progress:
+    from tm_export.exporters.progress import SilentProgress, progress_on
+
+    return SilentProgress() if request.as_json else progress_on(sys.stderr)
+
+
+def _show(request: Request, *parts: object) -> None:
+    """Print to stdout for a person; where that is no terminal, in lines of any length."""
+    if request.as_json:
+        return
+    from rich.console import Console
+
+    console = Console(
+        width=None if sys.stdout.isatty() else 200, soft_wrap=True, highlight=False, markup=False
+    )
+    for part in parts:
+        console.print(part)
+
+
+@contextmanager
+def _quiet(request: Request) -> Iterator[None]:
+    """Keep libraries' warnings from the user, and with `--json` all that they print from stdout."""
+    with warnings.catch_warnings(), _stdout_for_json_alone() if request.as_json else nullcontext():
+        if not request.debug:
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+@contextmanager
+def _stdout_for_json_alone() -> Iterator[None]:
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)  # workers and C++ know of no `sys.stdout`
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Constants of a program: what does not depend on its inputs or weights, computed once at export.
+
+This is where random choices are made: a random split of the tokens is drawn here, with the export's seed, and is
+the same on every device from then on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import CustomObjArgument, InputKind, InputSpec, TensorArgument
+
+from tm_export.exporters.retrace import KEEP, fake_mode_of, is_float, placeholders_of, retrace, with_graph
+
+MAX_ELEMENTS = 1 << 24
+"""Larger results stay operations: an artifact should not grow by a table that one `full` makes."""
+
+_INDEXING: Final = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default)
+
+_ELEMENTWISE: Final = (
+    torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor, torch.ops.aten.mul.Tensor, torch.ops.aten.div.Tensor,
+)  # fmt: skip
+
+
+def constant_of(node: fx.Node) -> NDArray[Any] | None:
+    """The value of `node`, if it is known at export; an array, since rules look at it while tracing tensors."""
+    constant = node.meta.get("constant")
+    return constant if isinstance(constant, np.ndarray) else None
+
+
+def mark_constants(program: ExportedProgram) -> ExportedProgram:
+    """Note on each constant input of the graph which tensor it is."""
+    names = {
+        spec.arg.name: str(spec.target)
+        for spec in program.graph_signature.input_specs
+        if spec.kind is InputKind.CONSTANT_TENSOR
+    }
+    for node in placeholders_of(program.graph):
+        if node.name in names:
+            tensor = program.constants[names[node.name]]
+            assert isinstance(tensor, Tensor)
+            node.meta["constant"] = tensor.numpy(force=True)
+    return program
+
+
+def fold_constants(program: ExportedProgram, seed: int) -> ExportedProgram:
+    """Replace every value that needs neither inputs nor weights by a constant.
+
+    Random operators are drawn in graph order from `seed`.
+    """
+    known: dict[fx.Node, Any] = {
+        node: torch.from_numpy(constant)
+        for node in placeholders_of(program.graph)
+        if (constant := constant_of(node)) is not None
+    }
+    generators = [n for n in placeholders_of(program.graph) if isinstance(n.meta["val"], CustomObjArgument)]
+    known |= {node: torch.Generator().manual_seed(seed) for node in generators}
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        program = _fold(program, known)
+    unread = [n for n in placeholders_of(program.graph) if not n.users and (n in generators or constant_of(n) is not None)]
+    return _without_inputs(program, unread)
+
+
+def fold_weights(program: ExportedProgram) -> ExportedProgram:
+    """Replace every value that needs no inputs by a constant, values computed from weights among them."""
+    weights = {
+        spec.arg.name: program.state_dict[str(spec.target)]
+        for spec in program.graph_signature.input_specs
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER)
+    }
+    known: dict[fx.Node, Any] = {
+        node: weights[node.name].detach() for node in placeholders_of(program.graph) if node.name in weights
+    }
+    known |= {
+        node: torch.from_numpy(constant)
+        for node in placeholders_of(program.graph)
+        if (constant := constant_of(node)) is not None
+    }
+    program = _fold(program, known)
+    unread = [node for node in placeholders_of(program.graph) if not node.users and node in known]
+    return _without_inputs(program, unread)
+
+
+def lift_scalars(program: ExportedProgram) -> ExportedProgram:
+    """Turn numbers in the arguments of element-wise operators into constant inputs.
+
+    A number becomes an operator that makes a tensor of it at run time, outside any delegate.
+    """
+    uses = [
+        (node, position, float(argument))
+        for node in program.graph.nodes
+        if node.target in _ELEMENTWISE and is_float(node)
+        for position, argument in enumerate(node.args[:2])
+        if isinstance(argument, int | float)
+    ]
+    numbers = sorted({number for _, _, number in uses})
+    program, placeholders = add_constants(program, [torch.tensor([number]) for number in numbers])
+    lifted = dict(zip(numbers, placeholders, strict=True))
+    for node, position, number in uses:
+        node.update_arg(position, lifted[number])
+    return retrace(program, lambda _node, _values: KEEP) if uses else program
+
+
+def _fold(program: ExportedProgram, known: dict[fx.Node, Any]) -> ExportedProgram:
+    """Compute what follows from the known values, and lift what the rest of the graph reads of it."""
+    with torch.no_grad():
+        for node in program.graph.nodes:
+            if node.op == "call_function" and _foldable(node, known):
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+                known[node] = node.target(*args, **kwargs)
+    frontier = [
+        node
+        for node, value in known.items()
+        if node.op == "call_function" and isinstance(value, Tensor) and any(user not in known for user in node.users)
+    ]
+    program, placeholders = add_constants(program, [known[node] for node in frontier])
+    for node, placeholder in zip(frontier, placeholders, strict=True):
+        node.replace_all_uses_with(placeholder)
+    _erase_dead(program.graph)
+    return program
+
+
+def fold_masks(program: ExportedProgram) -> ExportedProgram:
+    """Turn a mask that is known at export into the positions it chooses, and with it a shape that was open.
+
+    Before::
+
+        rows = index(x, [None, mask])                   [B, u0, C]: nobody knew how many the mask chooses
+
+    After::
+
+        rows = index(x, [None, positions])              [B, 37, C]
+    """
+    masks = [
+        node
+        for node in program.graph.nodes
+        if (constant := constant_of(node)) is not None
+        and constant.dtype == np.bool_
+        and any(user.target in _INDEXING for user in node.users)
+    ]
+    if not masks:
+        return program
+    for mask in masks:
+        constant = constant_of(mask)
+        assert constant is not None
+        program, positions = add_constants(program, map(torch.from_numpy, constant.nonzero()))
+        for user in [user for user in mask.users if user.target in _INDEXING]:
+            x, indices, *rest = user.args
+            replaced = [p for index in indices for p in (positions if index is mask else [index])]  # type: ignore[union-attr]
+            user.args = (x, replaced, *rest)
+    return retrace(program, lambda _node, _values: KEEP)
+
+
+def _without_inputs(program: ExportedProgram, nodes: list[fx.Node]) -> ExportedProgram:
+    """Drop inputs that nothing reads: the generators of what has been drawn."""
+    if not nodes:
+        return program
+    names = {node.name for node in nodes}
+    specs = [spec for spec in program.graph_signature.input_specs if spec.arg.name not in names]
+    for node in nodes:
+        program.graph.erase_node(node)
+    return with_graph(program, program.graph_module, specs, program.graph_signature.output_specs)
+
+
+def _foldable(node: fx.Node, known: dict[fx.Node, Any]) -> bool:
+    value = node.meta.get("val")
+    small = not isinstance(value, Tensor) or value.numel() <= MAX_ELEMENTS
+    return small and all(source in known for source in node.all_input_nodes)
+
+
+def add_constants(program: ExportedProgram, tensors: Iterable[Tensor]) -> tuple[ExportedProgram, list[fx.Node]]:
+    """Return the program with further constant inputs, in front of the user's, and their nodes."""
+    graph = program.graph
+    mode = fake_mode_of(program)
+    specs = list(program.graph_signature.input_specs)
+    first_user = next(i for i, spec in enumerate(specs) if spec.kind is InputKind.USER_INPUT)
+    anchor = placeholders_of(graph)[first_user]
+    taken = {node.name for node in graph.nodes} | set(program.constants)
+    added: dict[str, Tensor] = {}
+    nodes = []
+    for tensor in tensors:
+        name = next(name for i in itertools.count() if (name := f"c_folded_{i}") not in taken)
+        taken.add(name)
+        # Contiguous and of its own: an expanded view would be written to a file as if it were all there.
+        added[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
+        with graph.inserting_before(anchor):
+            node = graph.placeholder(name)
+        assert node.name == name
+        node.meta = {"val": mode.from_tensor(added[name], static_shapes=True), "constant": added[name].numpy()}
+        nodes.append(node)
+    constants = [InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name), name) for name in added]
+    specs[first_user:first_user] = constants
+    outputs = program.graph_signature.output_specs
+    return with_graph(program, program.graph_module, specs, outputs, added), nodes
+
+
+def _erase_dead(graph: fx.Graph) -> None:
+    """Erase operators without users, random ones too."""
+    for node in reversed(list(graph.nodes)):
+        if node.op == "call_function" and not node.users:
+            graph.erase_node(node)

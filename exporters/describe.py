@@ -1,0 +1,95 @@
+"""Describe what was compiled: in the manifest's terms, in the merge report's, and as golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tm_export.exporters.errors import ConversionRefused
+from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.records import MergeSite
+from tm_export.exporters.rewrite import Raised, choose
+from tm_export.exporters.sources import ComponentSource
+from tm_export.exporters.targets.base import Signature, Target
+from tm_export.runtime import manifest
+
+
+def signature_of(component: ComponentSource, outputs: Sequence[Tensor]) -> Signature:
+    """Public names of inputs and outputs; raises `ConversionRefused` if there are not as many as tensors."""
+    names = component.output_names or tuple(f"output_{i}" for i in range(len(outputs)))
+    if len(names) != len(outputs):
+        raise ConversionRefused(
+            f"component {component.name!r} names {len(names)} outputs ({', '.join(names)}) "
+            f"and returns {len(outputs)}: name each tensor that forward returns"
+        )
+    return Signature(component.input_names, names)
+
+
+def tensor_specs(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[manifest.TensorSpec, ...]:
+    """Names, dtypes and shapes."""
+    return tuple(
+        manifest.TensorSpec.model_validate(
+            {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": tuple(tensor.shape)}
+        )
+        for name, tensor in zip(names, tensors, strict=True)
+    )
+
+
+def variant_of(
+    name: str, artifact: str, signature: Signature, inputs: Sequence[Tensor], outputs: Sequence[Tensor], target: Target
+) -> manifest.Variant:
+    """The manifest's entry for an artifact with one function."""
+    return manifest.Variant(
+        name=name,
+        artifact=artifact,
+        function="main" if target.name == "coreml" else "forward",
+        inputs=tensor_specs(signature.inputs, inputs),
+        outputs=tensor_specs(signature.outputs, outputs),
+    )
+
+
+def merge_sites(
+    component: str, variant: str, raised: Raised, target: Target, options: ExportOptions
+) -> tuple[MergeSite, ...]:
+    """The merge report's rows."""
+    half = target.precision(options) == "fp16"
+    rows = []
+    for site in raised.sites:
+        choice = choose(site.work, target.costs(options), options, half=half) if site.has_choice else None
+        rows.append(
+            MergeSite(
+                component=component,
+                variant=variant,
+                source=site.source,
+                kind=site.kind,
+                tokens_before=site.tokens_before,
+                tokens_after=site.tokens_after,
+                form=choice.form if choice else "pairs",
+                reason=choice.reason if choice else "neighbours are halves of a view: one form for every target",
+                costs_ns=choice.costs_ns if choice else {},
+                macs_saved=site.macs_saved,
+            )
+        )
+    return tuple(rows)
+
+
+def write_golden(
+    staging: Path,
+    component: str,
+    block: str,
+    variant: str,
+    signature: Signature,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+) -> manifest.Golden:
+    """Write inputs and PyTorch's outputs, so that an app can test itself, and name the files."""
+    (staging / "golden").mkdir(exist_ok=True)
+    paths = {}
+    for kind, names, tensors in (("inputs", signature.inputs, inputs), ("outputs", signature.outputs, outputs)):
+        paths[kind] = f"golden/{component}_{variant}_{kind}.safetensors"
+        arrays = {name: tensor.detach().contiguous() for name, tensor in zip(names, tensors, strict=True)}
+        save_file(arrays, staging / paths[kind])
+    return manifest.Golden(component=component, block=block, variant=variant, **paths)

@@ -1,0 +1,184 @@
+"""From what the user names to what is exported: a registry model, `FILE.py:FUNC`, or a module in hand."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from tm_export.exporters.capture import check_example_inputs
+from tm_export.exporters.errors import UsageError
+from tm_export.exporters.sources import ComponentSource, ModelSource
+from tm_export.exporters.user_function import call_user_function
+from tm_export.models.checkpoint import CheckpointError
+from tm_export.models.registry import ComponentSpec, UnknownModel, find_model
+
+COMPONENT = "model"
+"""What the one component of a user's own module is called."""
+
+VARIANT = "full"
+"""What its one variant is called, where the user gives a module and no dict of variants."""
+
+Modules = nn.Module | Mapping[str, nn.Module]
+"""A module, or several variants by name that take the same inputs."""
+
+
+def source_of(model: str, seed: int, checkpoint: Path | None = None) -> ModelSource:
+    """The source of what `-m MODEL` names.
+
+    Args:
+        model: a name in the registry, or `FILE.py:FUNC`, where `FUNC()` returns `(module, example_inputs)`:
+            an `nn.Module`, or a dict of them by variant, and a tensor or a tuple or list of tensors.
+        seed: for a registry model's example inputs.
+        checkpoint: a registry model's weights, a file or a folder.
+
+    Raises:
+        UsageError: there is no such thing, or it does not give what it should. A checkpoint is read when a
+            variant is built, and raises then.
+    """
+    if ":" not in model and not model.endswith(".py"):
+        return _source_of_registry(model, seed, checkpoint)
+    if checkpoint is not None:
+        raise UsageError(f"--checkpoint is for registry models: let {model} itself load {checkpoint}")
+    file, _, function = model.rpartition(":") if ":" in model else (model, "", "")
+    returned = call_user_function(Path(file), function)
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        raise UsageError(
+            f"what {model} returned is {_describe(returned)}: return (module, example_inputs), an nn.Module "
+            "(or a dict of them by variant) and a tensor or a tuple of tensors"
+        )
+    modules, example_inputs = returned
+    return source_of_module(modules, example_inputs, f"{Path(file).stem}-{function}")
+
+
+def source_of_module(modules: Modules, example_inputs: object, name: str) -> ModelSource:
+    """The source of a module in hand, or of several variants; its only component is called `model`.
+
+    Args:
+        modules: what to export.
+        example_inputs: a tensor, or a tuple or list of tensors, as `forward` takes them by position.
+        name: what the model is called.
+
+    Raises:
+        UsageError: one of the three is of the wrong kind, or a weight or an input is NaN.
+    """
+    _check_name("model", name)
+    variants = _check_variants(modules, name)
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    if not isinstance(inputs, tuple | list):
+        raise UsageError(
+            f"the example inputs of {name} are {_describe(inputs)}: give a tensor, or a tuple of tensors"
+        )
+    check_example_inputs(tuple(inputs))
+    for variant, module in variants.items():
+        _check_weights(variant, module)
+    component = ComponentSource(
+        name=COMPONENT,
+        variants={variant: partial(_given, module) for variant, module in variants.items()},
+        example_inputs=tuple(inputs),
+        input_names=_input_names(next(iter(variants.values())), len(inputs)),
+    )
+    return ModelSource(name=name, components=(component,), weights="module")
+
+
+def _source_of_registry(model: str, seed: int, checkpoint: Path | None) -> ModelSource:
+    try:
+        spec = find_model(model)
+    except UnknownModel as error:
+        raise UsageError(f"{error}; or give your own as FILE.py:FUNC") from error
+    for component in spec.components:
+        if component.weights == "checkpoint" and checkpoint is None:
+            raise UsageError(
+                f"model {model!r} has no weights of its own for its {component.name}: give them with "
+                "--checkpoint, or choose a model that has (see --list)"
+            )
+    return ModelSource(
+        name=spec.name,
+        components=tuple(_registry_component(component, seed, checkpoint) for component in spec.components),
+        weights="checkpoint" if checkpoint is not None else spec.components[0].weights,
+    )
+
+
+def _registry_component(spec: ComponentSpec, seed: int, checkpoint: Path | None) -> ComponentSource:
+    variants = spec.variants
+    if checkpoint is not None:
+        variants = {variant: partial(_load, spec, variant, checkpoint) for variant in spec.variants}
+    return ComponentSource(
+        name=spec.name,
+        variants=variants,
+        example_inputs=spec.example_inputs(seed),
+        input_names=spec.input_names,
+        output_names=spec.output_names,
+    )
+
+
+def _load(spec: ComponentSpec, variant: str, checkpoint: Path) -> nn.Module:
+    module = spec.variants[variant]()
+    try:
+        spec.load_weights(module, checkpoint)
+    except CheckpointError as error:
+        raise UsageError(f"the checkpoint of {spec.name}: {error}") from error
+    return module
+
+
+def _given(module: nn.Module) -> nn.Module:
+    return module
+
+
+def _check_variants(modules: Modules, name: str) -> dict[str, nn.Module]:
+    variants: dict[str, nn.Module] = dict(modules) if isinstance(modules, Mapping) else {VARIANT: modules}
+    if not variants:
+        raise UsageError(f"{name} has no variants: give at least one module")
+    for variant, module in variants.items():
+        _check_name("variant", variant)
+        if not isinstance(module, nn.Module):
+            raise UsageError(
+                f"variant {variant!r} of {name} is {_describe(module)}: give an nn.Module, or a dict of them"
+            )
+    return variants
+
+
+def _check_name(kind: str, name: object) -> None:
+    """Raise `UsageError` unless the name can be a file's on any system."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w. -]*", name):
+        raise UsageError(
+            f"{kind} name {name!r} cannot name a file: use letters, digits, '-', '_', '.' and spaces"
+        )
+
+
+def _check_weights(variant: str, module: nn.Module) -> None:
+    """Raise `UsageError` at the first weight that is no number; a mask in a buffer may well be infinite."""
+    for name, parameter in module.named_parameters():
+        if not parameter.is_meta and not parameter.isfinite().all():
+            raise UsageError(
+                f"parameter {name!r} of variant {variant!r} holds NaN or infinity: give finite weights"
+            )
+    for name, buffer in module.named_buffers():
+        if not buffer.is_meta and buffer.isnan().any():
+            raise UsageError(f"buffer {name!r} of variant {variant!r} holds NaN: give it numbers")
+
+
+def _input_names(module: nn.Module, count: int) -> tuple[str, ...]:
+    """The names of the parameters of `forward`; what `*args` takes is numbered."""
+    signature = inspect.signature(module.forward)
+    try:
+        bound = signature.bind(*range(count)).arguments
+    except TypeError as error:
+        raise UsageError(
+            f"{type(module).__name__}.forward{signature} does not take {count} example inputs: {error}"
+        ) from error
+    names: list[str] = []
+    for name, value in bound.items():
+        names.extend([name] if isinstance(value, int) else [f"{name}_{index}" for index in range(len(value))])
+    return tuple(names)
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, tuple | list):
+        items = ", ".join(type(item).__name__ for item in value)
+        return f"a {type(value).__name__} of {len(value)} ({items})"
+    return "None" if value is None else f"of type {type(value).__name__}"

@@ -1,0 +1,187 @@
+"""Lower the merge dialect: each site's operations become the ATen operators of the form chosen for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+
+from tm_export.exporters.constants import constant_of
+from tm_export.exporters.dialect import BEST, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
+from tm_export.exporters.lowering.form import Form
+from tm_export.exporters.lowering.gather_form import GatherForm
+from tm_export.exporters.lowering.pairs import lower_pair_mean, lower_pair_repeat
+from tm_export.exporters.lowering.selection import Selection, joined, of_index
+from tm_export.exporters.retrace import KEEP, Values, retrace, value_of
+
+aten = torch.ops.aten
+
+
+class Chosen:
+    """A selection in the shape that the graph gives it: the index tensor that it stands for, not yet computed."""
+
+    def __init__(self, selection: Selection, batch: int, shape: Sequence[int], dtype: torch.dtype) -> None:
+        assert math.prod(shape) == batch * selection.rows
+        self.selection, self.batch, self.shape, self.dtype = selection, batch, tuple(shape), dtype
+
+    def tensor(self) -> Tensor:
+        """Compute the index after all, for an operator that knows nothing of selections."""
+        return self.selection.index_BK.reshape(self.shape).to(self.dtype)
+
+    def viewed(self, shape: Sequence[int]) -> Chosen:
+        """The same in another shape."""
+        return Chosen(self.selection, self.batch, shape, self.dtype)
+
+    def row_dim(self) -> int | None:
+        """The dimension that counts the chosen rows, if all other dimensions count the batch or have size 1."""
+        for dim, size in enumerate(self.shape):
+            if size == self.selection.rows and math.prod(self.shape[:dim]) == self.batch:
+                return dim
+        return None
+
+
+def lower(program: ExportedProgram, form_of: Mapping[fx.Node, Form]) -> ExportedProgram:
+    """Return the program with every node of the dialect lowered, in the form given for it (else by index)."""
+    fallback = GatherForm()
+
+    def translate(node: fx.Node, values: Values) -> Any:
+        if node.op == "output":
+            return tuple(_computed(value) for value in values(node.args[0]))
+        form = form_of.get(node, fallback)
+        if node.target is ORDER:
+            keys_BN, k, descending = values(node.args)
+            selection = form.order(_float_keys(keys_BN), k, descending)
+            return Chosen(selection, value_of(node).shape[0], value_of(node).shape, torch.int64)
+        if node.target is BEST:
+            scores_BMN, largest = values(node.args)
+            selection = form.best(_computed(scores_BMN), largest)
+            return Chosen(selection, value_of(node).shape[0], value_of(node).shape, torch.int64)
+        if node.target is GATHER_ROWS:
+            return _gather(node, values, form)
+        if node.target is SCATTER_ROWS:
+            return _scatter(node, values, form)
+        if node.target is PAIR_MEAN:
+            return lower_pair_mean(values(node.args[0]))
+        if node.target is PAIR_REPEAT:
+            return lower_pair_repeat(values(node.args[0]))
+        if any(isinstance(values(source), Chosen) for source in node.all_input_nodes):
+            moved = _MOVES[node.target](node, values) if node.target in _MOVES else None
+            return moved if moved is not None else _on_tensors(node, values)
+        return KEEP
+
+    return retrace(program, translate)
+
+
+def _computed(value: Any) -> Any:
+    return value.tensor() if isinstance(value, Chosen) else value
+
+
+def _float_keys(keys: Any) -> Tensor:
+    """Keys to sort by: an index that is sorted is compared by its numbers."""
+    if isinstance(keys, Chosen):
+        return keys.selection.position_BK
+    assert isinstance(keys, Tensor)
+    return keys if keys.is_floating_point() else keys.to(torch.float32)
+
+
+def _on_tensors(node: fx.Node, values: Values) -> Any:
+    assert callable(node.target)
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda source: _computed(values(source)))
+    return node.target(*args, **kwargs)
+
+
+def _as_selection(index: Any, candidates: int) -> Selection:
+    return index.selection if isinstance(index, Chosen) else of_index(index, candidates)
+
+
+def _gather(node: fx.Node, values: Values, form: Form) -> Any:
+    """Rows of a float tensor by the form; rows of another selection by composing the two."""
+    x_node, index_node = node.args
+    assert isinstance(x_node, fx.Node) and isinstance(index_node, fx.Node)
+    x, index = values(x_node), values(index_node)
+    batch, candidates = value_of(x_node).shape[:2]
+    choice = _as_selection(index, candidates)
+    constant = constant_of(x_node)
+    if constant is not None and constant.dtype.kind == "i" and constant.shape[-1] == 1:
+        known = of_index(x.reshape(batch, candidates), int(constant.max()) + 1)
+        return Chosen(known.then(choice), batch, value_of(node).shape, x.dtype)
+    if isinstance(x, Chosen) and x.selection.rows == candidates and x.batch == batch:
+        return Chosen(x.selection.then(choice), batch, value_of(node).shape, x.dtype)
+    x = _computed(x)
+    if not x.is_floating_point():
+        return GatherForm().gather(x, choice)
+    return form.gather(x, choice)
+
+
+def _scatter(node: fx.Node, values: Values, form: Form) -> Tensor:
+    base, index, src, reduce, include_base = (_computed_unless_index(node, i, values) for i in range(5))
+    selection = _as_selection(index, base.shape[1])
+    if selection.candidates != base.shape[1]:
+        selection = of_index(selection.index_BK, base.shape[1])
+    if not base.is_floating_point():
+        return GatherForm().scatter(base, selection, src, reduce, include_base)
+    return form.scatter(base, selection, src, reduce, include_base)
+
+
+def _computed_unless_index(node: fx.Node, position: int, values: Values) -> Any:
+    value = values(node.args[position])
+    return value if position == 1 else _computed(value)
+
+
+def _view(node: fx.Node, values: Values) -> Chosen:
+    chosen: Chosen = values(node.args[0])
+    return chosen.viewed(value_of(node).shape)
+
+
+def _expand(node: fx.Node, values: Values) -> Chosen | None:
+    chosen: Chosen = values(node.args[0])
+    shape = value_of(node).shape
+    return chosen.viewed(shape) if math.prod(shape) == math.prod(chosen.shape) else None
+
+
+def _slice(node: fx.Node, values: Values) -> Chosen | None:
+    chosen: Chosen = values(node.args[0])
+    _, dim, start, end, step = (*node.args, *(0, 0, None, 1)[len(node.args) - 1 :])
+    rank = len(chosen.shape)
+    if step != 1 or chosen.row_dim() != dim % rank:  # type: ignore[operator]
+        return None
+    start, end, _ = slice(start, end).indices(chosen.selection.rows)
+    return Chosen(chosen.selection.cut(start, end), chosen.batch, value_of(node).shape, chosen.dtype)
+
+
+def _cat(node: fx.Node, values: Values) -> Chosen | None:
+    parts = values(node.args[0])
+    dim = (node.args[1] if len(node.args) > 1 else 0) % value_of(node).dim()  # type: ignore[operator]
+    if not all(isinstance(part, Chosen) and part.row_dim() == dim for part in parts):
+        return None
+    if len({(part.selection.candidates, part.batch) for part in parts}) > 1:
+        return None
+    selection = joined([part.selection for part in parts])
+    return Chosen(selection, parts[0].batch, value_of(node).shape, parts[0].dtype)
+
+
+def _same(node: fx.Node, values: Values) -> Chosen:
+    chosen: Chosen = values(node.args[0])
+    return chosen
+
+
+_MOVES: Final[Mapping[Any, Callable[[fx.Node, Values], Chosen | None]]] = {
+    aten.view.default: _view,
+    aten.reshape.default: _view,
+    aten._unsafe_view.default: _view,
+    aten.unsqueeze.default: _view,
+    aten.squeeze.dim: _view,
+    aten.squeeze.dims: _view,
+    aten.squeeze.default: _view,
+    aten.expand.default: _expand,
+    aten.slice.Tensor: _slice,
+    aten.cat.default: _cat,
+    aten.clone.default: _same,
+    aten.contiguous.default: _same,
+    aten.alias.default: _same,
+    aten.detach.default: _same,
+}

@@ -1,0 +1,65 @@
+"""Count multiply-adds of a program's matrix products and convolutions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from tm_export.exporters.retrace import value_of
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product [batch, rows, inner] × [batch, inner, columns]."""
+
+    batch: int
+    rows: int
+    inner: int
+    columns: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds."""
+        return self.batch * self.rows * self.inner * self.columns
+
+
+def products_of(node: fx.Node) -> list[Product]:
+    """The matrix products that a node computes; a convolution counts as one; most nodes compute none."""
+    if node.op != "call_function" or node.target not in _MATRIX_OPS:
+        return []
+    shapes = [tuple(value_of(a).shape) if isinstance(a, fx.Node) else () for a in node.args]
+    out = tuple(value_of(node).shape)
+    if node.target is aten.linear.default:
+        columns, inner = shapes[1]
+        return [Product(1, math.prod(out) // columns, inner, columns)]
+    if node.target is aten.addmm.default:
+        return [Product(1, out[0], shapes[1][1], out[1])]
+    if node.target in (aten.matmul.default, aten.bmm.default, aten.mm.default, aten.baddbmm.default):
+        left = shapes[1] if node.target is aten.baddbmm.default else shapes[0]
+        rows = left[-2] if len(left) > 1 else 1
+        columns = out[-1] if out and len(shapes[1]) > 1 else 1
+        return [Product(math.prod(out) // (rows * columns), rows, left[-1], columns)]
+    if node.target is aten.scaled_dot_product_attention.default:
+        *batch, rows, inner = shapes[0]
+        keys, values = shapes[1][-2], shapes[2][-1]
+        return [Product(math.prod(batch), rows, inner, keys), Product(math.prod(batch), rows, keys, values)]
+    weight = shapes[1]  # a convolution: one product per output position
+    return [Product(1, math.prod(out) // weight[0], math.prod(weight[1:]), weight[0])]
+
+
+def count_macs(program: ExportedProgram) -> int:
+    """Multiply-adds of all matrix products and convolutions."""
+    return sum(product.macs for node in program.graph.nodes for product in products_of(node))
+
+
+_MATRIX_OPS = {
+    aten.linear.default, aten.addmm.default, aten.matmul.default, aten.bmm.default, aten.mm.default,
+    aten.baddbmm.default, aten.scaled_dot_product_attention.default, aten.conv1d.default, aten.conv2d.default,
+    aten.conv3d.default, aten.convolution.default,
+}  # fmt: skip

@@ -1,0 +1,92 @@
+"""What an export found out: the records that become the files in `reports/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MergeSite(_Record):
+    """One place in the model where tokens merge, or come apart again."""
+
+    component: str
+    variant: str
+    source: str
+    """`file.py:12: code` of the user."""
+    kind: str
+    """"merge", "unmerge", "prune" or "cluster"."""
+    tokens_before: int
+    tokens_after: int
+    form: str
+    reason: str
+    """Why this form: the cheapest by the cost model and what it was compared with, or as asked for."""
+    costs_ns: Mapping[str, float]
+    """The cost model's estimate for each form that the target has."""
+    macs_saved: int
+    """Multiply-adds that the operators up to the next site would have needed more, without this merge."""
+
+
+class ParityRecord(_Record):
+    """One comparison of what an engine computed with what PyTorch computes."""
+
+    component: str
+    block: str
+    variant: str
+    engine: str
+    """An engine's name, or "rewrite": the rewritten program, run by PyTorch, against the captured one."""
+    output: str
+    max_abs_error: float
+    relative_error: float
+    """`max_abs_error` over the largest magnitude in PyTorch's output."""
+    psnr_db: float | None
+    """None where the two agree to the bit."""
+    decisions: int
+    decisions_agreeing: int
+    decisions_tied: int
+    """Of those that differ, how many lie within the tie margin: two scores that are equal but for rounding."""
+    passed: bool
+    gate: str
+    """The bound that had to hold."""
+
+
+class PlacementRecord(_Record):
+    """Where an artifact's operators run."""
+
+    component: str
+    block: str
+    variant: str
+    regions: int
+    operators: Mapping[str, int]
+    outside: Mapping[str, int]
+
+
+class StageRecord(_Record):
+    """What one stage of the export took."""
+
+    component: str
+    variant: str
+    stage: str
+    """capture, rewrite, emit or verify."""
+    seconds: float
+    peak_rss_bytes: int
+    """Of the process that did the work, up to the end of the stage."""
+
+
+class ExportReport(_Record):
+    """All that `reports/` says, in one value."""
+
+    model: str
+    target: str
+    options: Mapping[str, Any]
+    merges: tuple[MergeSite, ...]
+    parity: tuple[ParityRecord, ...]
+    placement: tuple[PlacementRecord, ...]
+    stages: tuple[StageRecord, ...]
+    total_seconds: float
+    total_bytes: int

@@ -1,0 +1,154 @@
+"""Run a program's graph through a translator and record what comes out as a new program.
+
+Every graph change in this package is made this way. A translator is handed one node at a time with the
+values of its inputs; it either computes the node's result its own way, in ordinary PyTorch, or lets the node
+be. What it computes is traced, so shapes and dtypes are derived, never written by hand, and each new node keeps
+the source line of the node that it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+import torch.utils._pytree as pytree
+import torch.fx.traceback as fx_traceback
+from torch import Tensor, fx
+from torch._guards import detect_fake_mode
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import ExportedProgram, ModuleCallEntry
+from torch.export.graph_signature import (
+    ExportGraphSignature,
+    InputSpec,
+    OutputSpec,
+    TensorArgument,
+)
+from torch.fx.experimental.proxy_tensor import make_fx
+
+
+class _Keep:
+    """The answer of a translator that lets a node be."""
+
+
+KEEP = _Keep()
+
+
+class Values:
+    """The values computed so far, by node of the old graph."""
+
+    def __init__(self, env: Mapping[fx.Node, Any]) -> None:
+        self._env = env
+
+    def __call__(self, argument: Any) -> Any:
+        """Replace every node inside `argument` (a node, constant, list or tuple) by its value."""
+        return fx.node.map_arg(argument, lambda node: self._env[node])
+
+
+class Translator(Protocol):
+    """Translates one node: returns the node's value, or `KEEP`."""
+
+    def __call__(self, node: fx.Node, values: Values, /) -> Any:
+        """Compute the value of `node`, or return `KEEP` to leave it as it is."""
+        ...
+
+
+class _Retracer(fx.Interpreter):
+    def __init__(self, graph_module: fx.GraphModule, translate: Translator) -> None:
+        # A translator may look up values behind a node, so none is dropped early. They are fakes: no memory.
+        super().__init__(graph_module, garbage_collect_values=False)
+        self._translate = translate
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op not in ("call_function", "output"):
+            return super().run_node(n)
+        with fx_traceback.set_current_meta(n):
+            result = self._translate(n, Values(self.env))
+        return super().run_node(n) if result is KEEP else result
+
+
+def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
+    """Return `program` with every node replaced by what `translate` makes of it.
+
+    Inputs, parameters, buffers and their names stay; the outputs keep their order.
+    """
+    old_placeholders = placeholders_of(program.graph)
+    examples = [node.meta["val"] for node in old_placeholders]
+    with fake_mode_of(program), fx_traceback.preserve_node_meta():
+        traced = make_fx(_Retracer(program.graph_module, translate).run, pre_dispatch=True)(*examples)
+    traced.graph.eliminate_dead_code()
+    new_placeholders = placeholders_of(traced.graph)
+    taken = {old.name for old in old_placeholders}
+    for node in traced.graph.nodes:
+        if node.op == "call_function" and node.name in taken:
+            node._rename(f"{node.name}_value")
+    for new, old in zip(new_placeholders, old_placeholders, strict=True):
+        new._rename(old.name)
+        new.target = new.name
+        new.meta = dict(old.meta)
+        assert new.name == old.name, (new.name, old.name)
+    (output,) = (node for node in traced.graph.nodes if node.op == "output")
+    results = output.args[0] if isinstance(output.args[0], list | tuple) else (output.args[0],)
+    output.args = (tuple(results),)
+    output_specs = [
+        OutputSpec(spec.kind, TensorArgument(value.name), spec.target)
+        for spec, value in zip(program.graph_signature.output_specs, results, strict=True)
+    ]
+    return with_graph(program, traced, program.graph_signature.input_specs, output_specs)
+
+
+def with_graph(
+    program: ExportedProgram,
+    graph_module: fx.GraphModule,
+    input_specs: Sequence[InputSpec],
+    output_specs: Sequence[OutputSpec],
+    constants: Mapping[str, Tensor] | None = None,
+) -> ExportedProgram:
+    """Return `program` over another graph, with further constants; specs are in the order of the graph."""
+    graph_module.graph.lint()
+    graph_module.recompile()
+    return ExportedProgram(
+        root=graph_module,
+        graph=graph_module.graph,
+        graph_signature=ExportGraphSignature(list(input_specs), list(output_specs)),
+        state_dict=program.state_dict,
+        range_constraints=dict(program.range_constraints),
+        module_call_graph=_call_graph(program, len(output_specs)),
+        example_inputs=program.example_inputs,
+        constants={**program.constants, **(constants or {})},
+    )
+
+
+def _call_graph(program: ExportedProgram, outputs: int) -> list[ModuleCallEntry]:
+    """The record of how the whole program is called: its results are a flat tuple from here on."""
+    root = program.module_call_graph[0]
+    assert root.signature is not None
+    flat = pytree.tree_structure(tuple(range(outputs)))
+    signature = replace(root.signature, out_spec=flat)
+    return [ModuleCallEntry(root.fqn, signature)]
+
+
+def placeholders_of(graph: fx.Graph) -> list[fx.Node]:
+    """The graph's inputs, in order: parameters, buffers, constants, then what the user gives."""
+    return [node for node in graph.nodes if node.op == "placeholder"]
+
+
+def fake_mode_of(program: ExportedProgram) -> FakeTensorMode:
+    """The mode in which the program's example values live."""
+    mode = detect_fake_mode([node.meta["val"] for node in placeholders_of(program.graph)])
+    assert mode is not None, "a captured program has inputs"
+    return mode
+
+
+def value_of(node: fx.Node) -> Tensor:
+    """The fake tensor that stands for the node's value: its shape and dtype."""
+    value = node.meta["val"]
+    assert isinstance(value, Tensor), node
+    return value
+
+
+def is_float(node: fx.Node) -> bool:
+    """Whether the node's value is a tensor of floating-point numbers."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.is_floating_point()

@@ -1,0 +1,65 @@
+"""Raise the choice of the best score in a row to `best`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from tm_export.exporters.dialect import best
+from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.rules.base import No, Rule
+from tm_export.exporters.rules.rows import to_last
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The dimension chosen along, whether it stays with size 1, and which end is best."""
+
+    dim: int
+    keepdim: bool
+    largest: bool
+
+
+class RaiseBest(Rule[Choice]):
+    """Replaces max, min, argmax and argmin over a dimension with `amax` and `best`.
+
+    Before::
+
+        value, index = max(scores, dim)
+
+    After::
+
+        value = amax(scores, dim)        index = best(scores_BMN)
+
+    The value and the index part ways because most forms of merging compute one without the other.
+    """
+
+    name = "merge::raise_best"
+    pattern = frozenset({aten.max.dim, aten.min.dim, aten.argmax.default, aten.argmin.default})
+
+    def check(self, node: fx.Node) -> Choice | No:
+        """Refuse only the choice over a whole flattened tensor."""
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        rank = value_of(node.args[0]).dim()  # type: ignore[arg-type]
+        if not isinstance(dim, int) or rank == 0:
+            return No("the choice is over all elements, not along a dimension")
+        keepdim = node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False)
+        return Choice(dim % rank, bool(keepdim), node.target in (aten.max.dim, aten.argmax.default))
+
+    def rewrite(self, node: fx.Node, match: Choice, values: Values) -> Any:
+        """`best` over the rows, and `amax` or `amin` where the value is asked for."""
+        x = values(node.args[0])
+        moved = to_last(x, match.dim)
+        scores_BMN = moved.reshape(-1, moved.shape[-2] if moved.dim() > 1 else 1, moved.shape[-1])
+        index = best(scores_BMN, match.largest).reshape(moved.shape[:-1])
+        if match.keepdim:
+            index = index.unsqueeze(match.dim)
+        if node.target in (aten.argmax.default, aten.argmin.default):
+            return index
+        extreme: Tensor = (x.amax if match.largest else x.amin)(match.dim, match.keepdim)
+        return extreme, index

@@ -1,0 +1,78 @@
+"""Raise sorting to `order`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from tm_export.exporters.dialect import gather_rows, order
+from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.rules.base import No, Rule
+from tm_export.exporters.rules.rows import from_last, to_last
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """The dimension that is sorted, how many come out, and which way."""
+
+    dim: int
+    k: int
+    descending: bool
+
+
+class RaiseOrder(Rule[Sorting]):
+    """Replaces argsort, sort and topk with one operation that returns the first k indices.
+
+    Before::
+
+        index = argsort(keys, dim, descending=True)        values, index = topk(keys, k, dim)
+
+    After::
+
+        index = order(keys_BN, k, descending)              values = gather_rows(keys_BN1, index)
+
+    Core ML lacks a stable sort and ExecuTorch any sort at all; both have topk, which this becomes again.
+    """
+
+    name = "merge::raise_order"
+    pattern = frozenset({
+        aten.argsort.default, aten.argsort.stable, aten.sort.default, aten.sort.stable, aten.topk.default,
+        aten.msort.default,
+    })  # fmt: skip
+
+    def check(self, node: fx.Node) -> Sorting | No:
+        """Read dimension, count and direction from the arguments of any of the operators."""
+        shape = value_of(node.args[0]).shape  # type: ignore[arg-type]
+        if not shape:
+            return No("a scalar has no order")
+        given = _arguments(node)
+        dim = given.get("dim", 0 if node.target is aten.msort.default else -1) % len(shape)
+        k = given.get("k", shape[dim])
+        return Sorting(dim, k, given.get("largest", node.target is aten.topk.default or given.get("descending", False)))
+
+    def rewrite(self, node: fx.Node, match: Sorting, values: Values) -> Any:
+        """`order` over the rows, and the sorted values where they are asked for."""
+        x = to_last(values(node.args[0]), match.dim)
+        keys_BN = x.reshape(-1, x.shape[-1])
+        index_BK = order(keys_BN, match.k, match.descending)
+        shape = (*x.shape[:-1], match.k)
+
+        def back(rows_BK: Tensor) -> Tensor:
+            return from_last(rows_BK.reshape(shape), match.dim)
+
+        if node.target in (aten.argsort.default, aten.argsort.stable):
+            return back(index_BK)
+        sorted_BK = back(gather_rows(keys_BN.unsqueeze(-1), index_BK).squeeze(-1))
+        return sorted_BK if node.target is aten.msort.default else (sorted_BK, back(index_BK))
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments by name, but for the tensor and for those left at their defaults."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    names = [argument.name for argument in node.target._schema.arguments]
+    return {**dict(zip(names[1:], node.args[1:], strict=False)), **node.kwargs}

@@ -1,0 +1,91 @@
+"""Raise the mean of neighbouring pairs, and its repeat, to `pair_mean` and `pair_repeat`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from tm_export.exporters.dialect import pair_mean, pair_repeat
+from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.rules.base import No, Rule
+from tm_export.exporters.rules.rows import as_rows
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The tensor whose neighbours pair up along `dim`, from its front up to `length`."""
+
+    source: fx.Node
+    dim: int
+    length: int
+
+
+class RaisePairMean(Rule[Pairs]):
+    """Replaces the mean of two strided slices.
+
+    Before::
+
+        y = div(add(slice(x, dim, 0, T, 2), slice(x, dim, 1, T, 2)), 2)
+
+    After::
+
+        y = pair_mean(x_BTC)
+
+    Strided slices stay outside a CPU delegate; the pairs are whole rows of a view, which does not.
+    """
+
+    name = "merge::raise_pair_mean"
+    pattern = frozenset({aten.div.Tensor, aten.mul.Tensor, aten.mul.Scalar, aten.div.Scalar})
+
+    def check(self, node: fx.Node) -> Pairs | No:
+        """Half of a sum of the even and the odd slice of one tensor."""
+        total, factor = node.args[:2]
+        half = 2 if node.target in (aten.div.Tensor, aten.div.Scalar) else 0.5
+        if factor != half or not isinstance(total, fx.Node) or total.target is not aten.add.Tensor:
+            return No("not half of a sum")
+        parts = [part for part in total.args[:2] if isinstance(part, fx.Node) and part.target is aten.slice.Tensor]
+        if len(parts) != 2 or parts[0].args[0] is not parts[1].args[0] or total.kwargs.get("alpha", 1) != 1:
+            return No("not a sum of two slices of one tensor")
+        source = parts[0].args[0]
+        assert isinstance(source, fx.Node)
+        slices = sorted(_slice(part) for part in parts)
+        (dim, start, end, step), other = slices
+        if step != 2 or other[0] != dim or other[3] != 2 or start != 0 or other[1] != 1 or end % 2:
+            return No("not the even and the odd rows of an even number")
+        return Pairs(source, dim, end)
+
+    def rewrite(self, node: fx.Node, match: Pairs, values: Values) -> Any:
+        """Means of neighbouring rows."""
+        x = values(match.source).narrow(match.dim, 0, match.length)
+        return pair_mean(as_rows(x, match.dim)).reshape(value_of(node).shape)
+
+
+class RaisePairRepeat(Rule[int]):
+    """Replaces `repeat_interleave(x, 2, dim)` with `pair_repeat(x_BTC)`."""
+
+    name = "merge::raise_pair_repeat"
+    pattern = frozenset({aten.repeat_interleave.self_int})
+
+    def check(self, node: fx.Node) -> int | No:
+        """Two repeats along a dimension."""
+        dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim")
+        if node.args[1] != 2 or not isinstance(dim, int):
+            return No("not two repeats along a dimension")
+        return dim % value_of(node).dim()
+
+    def rewrite(self, node: fx.Node, match: int, values: Values) -> Any:
+        """Each row twice."""
+        return pair_repeat(as_rows(values(node.args[0]), match)).reshape(value_of(node).shape)
+
+
+def _slice(node: fx.Node) -> tuple[int, int, int, int]:
+    """Dimension, start, end and step of a slice, counted from the front."""
+    source, dim, start, end, step = (*node.args, *(0, 0, None, 1)[len(node.args) - 1 :])
+    size = value_of(source).shape[dim]  # type: ignore[arg-type, index]
+    first, last, by = slice(start, end, step).indices(size)
+    return dim % value_of(node).dim(), first, last, by  # type: ignore[operator]

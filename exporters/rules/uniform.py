@@ -1,0 +1,134 @@
+"""Find out that a tensor is the same all along a dimension, and compute just one slice of it.
+
+People expand an index over the channels because `gather` wants it so. The rules need the index before it was
+expanded; this walks back through the graph to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from tm_export.exporters.constants import constant_of
+from tm_export.exporters.retrace import Values, value_of
+
+Narrowed = Callable[[Values], Tensor]
+"""Computes a tensor that has size 1 along the dimension in question, from the values of the graph."""
+
+aten = torch.ops.aten
+
+_SAME_SHAPE = {
+    aten.clone.default, aten.contiguous.default, aten.to.dtype, aten._to_copy.default, aten.alias.default,
+    aten.neg.default, aten.detach.default, aten.lift_fresh_copy.default, aten.to.dtype_layout,
+    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.add.Scalar, aten.sub.Scalar, aten.mul.Scalar,
+    aten.remainder.Scalar, aten.floor_divide.default, aten.where.self, aten.clamp.default,
+    aten.minimum.default, aten.maximum.default, aten.div.Tensor_mode, aten.div.Tensor,
+    aten.rsub.Scalar, aten.gather.default,
+}  # fmt: skip
+
+
+def narrow(node: fx.Node, dim: int) -> Narrowed | None:
+    """How to compute `node` cut to size 1 along `dim`, if it is the same all along; else None."""
+    shape = value_of(node).shape
+    dim %= len(shape)
+    if shape[dim] == 1:
+        return lambda values: _tensor(values(node))
+    if (constant := constant_of(node)) is not None:
+        same = (constant == constant.take([0], axis=dim)).all()
+        return (lambda values: _tensor(values(node)).narrow(dim, 0, 1)) if same else None
+    if node.op != "call_function":
+        return None
+    if node.target is aten.expand.default:
+        return _narrow_expand(node, dim)
+    if node.target is aten.repeat.default:
+        return _narrow_repeat(node, dim)
+    if node.target is aten.unsqueeze.default:
+        at = node.args[1] % len(shape)  # type: ignore[operator]
+        return _apply(node, dim, dim - (dim > at))
+    if node.target in (aten.slice.Tensor, aten.cat.default):
+        return _narrow_along(node, dim)
+    if node.target is aten.transpose.int:
+        a, b = (d % len(shape) for d in node.args[1:3])  # type: ignore[operator]
+        return _apply(node, dim, {a: b, b: a}.get(dim, dim))
+    if node.target is aten.permute.default:
+        return _apply(node, dim, node.args[1][dim] % len(shape))  # type: ignore[index, operator]
+    if node.target is aten.gather.default and node.args[1] % len(shape) == dim:  # type: ignore[operator]
+        return None
+    if node.target in _SAME_SHAPE:
+        return _narrow_elementwise(node, dim)
+    return None
+
+
+def _tensor(value: Any) -> Tensor:
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _apply(node: fx.Node, dim: int, source_dim: int) -> Narrowed | None:
+    """Narrow the first argument along `source_dim`, then do what the node does."""
+    inner = narrow(node.args[0], source_dim)  # type: ignore[arg-type]
+    if inner is None:
+        return None
+    return lambda values: _tensor(node.target(inner(values), *values(node.args[1:])))  # type: ignore[operator]
+
+
+def _narrow_expand(node: fx.Node, dim: int) -> Narrowed | None:
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    shape, source_shape = value_of(node).shape, value_of(source).shape
+    source_dim = dim - (len(shape) - len(source_shape))
+    sizes = [1 if d == dim else size for d, size in enumerate(shape)]
+    if source_dim < 0:
+        return lambda values: _tensor(values(source)).expand(sizes)
+    inner = narrow(source, source_dim)
+    return None if inner is None else (lambda values: inner(values).expand(sizes))
+
+
+def _narrow_repeat(node: fx.Node, dim: int) -> Narrowed | None:
+    source, repeats = node.args
+    assert isinstance(source, fx.Node) and isinstance(repeats, list | tuple)
+    source_dim = dim - (len(repeats) - value_of(source).dim())
+    sizes = [1 if d == dim else int(times) for d, times in enumerate(repeats)]  # type: ignore[arg-type]
+    if source_dim < 0:
+        return lambda values: _tensor(values(source)).repeat(sizes)
+    inner = narrow(source, source_dim)
+    return None if inner is None else (lambda values: inner(values).repeat(sizes))
+
+
+def _narrow_along(node: fx.Node, dim: int) -> Narrowed | None:
+    """A slice or concatenation: along another dimension it goes on; along this one a slice changes nothing."""
+    rank = value_of(node).dim()
+    at = (node.args[1] if len(node.args) > 1 else 0) % rank  # type: ignore[operator]
+    if node.target is aten.slice.Tensor:
+        return narrow(node.args[0], dim) if at == dim else _apply(node, dim, dim)  # type: ignore[arg-type]
+    if at == dim:
+        return None
+    parts = [narrow(part, dim) for part in node.args[0]]  # type: ignore[union-attr, arg-type]
+    if any(part is None for part in parts):
+        return None
+    return lambda values: torch.cat([part(values) for part in parts if part is not None], at)
+
+
+def _narrow_elementwise(node: fx.Node, dim: int) -> Narrowed | None:
+    rank = value_of(node).dim()
+    inner: dict[fx.Node, Narrowed] = {}
+    for argument in node.all_input_nodes:
+        own_dim = dim - (rank - value_of(argument).dim())
+        if own_dim < 0:
+            continue
+        narrowed = narrow(argument, own_dim)
+        if narrowed is None:
+            return None
+        inner[argument] = narrowed
+
+    def compute(values: Values) -> Tensor:
+        def value(argument: fx.Node) -> Any:
+            return inner[argument](values) if argument in inner else values(argument)
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
+        return _tensor(node.target(*args, **kwargs))  # type: ignore[operator]
+
+    return compute

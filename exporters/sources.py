@@ -1,0 +1,30 @@
+"""What is exported: a model as components, each with the modules of its variants and inputs to run them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ComponentSource:
+    """One network: a builder for each variant (over the same weights), and real inputs to verify it on."""
+
+    name: str
+    variants: Mapping[str, Callable[[], nn.Module]]
+    example_inputs: tuple[Tensor, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...] | None = None
+    """None: `output_0`, `output_1`, …, as many as the module returns."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model to export, by whatever way it was named."""
+
+    name: str
+    components: tuple[ComponentSource, ...]
+    weights: Literal["seeded", "trained", "checkpoint", "module"]

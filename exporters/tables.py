@@ -1,0 +1,68 @@
+"""What `tm-export` shows at the end, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+
+from tm_export.exporters.records import MergeSite, ParityRecord
+from tm_export.exporters.report.units import in_bytes, in_decibels
+from tm_export.models.registry import ModelSpec
+
+
+def models_table(models: Iterable[ModelSpec]) -> Table:
+    """The registry: name, weights and what it is."""
+    rows = (
+        (model.name, ", ".join({part.weights: None for part in model.components}), model.description)
+        for model in models
+    )
+    return _table(("model", "weights", "what it is"), rows)
+
+
+def targets_table(names: Iterable[str]) -> Table:
+    """The targets."""
+    return _table(("target",), ((name,) for name in names))
+
+
+def merges_table(sites: Iterable[MergeSite]) -> Table:
+    """Each merge site: where, how many tokens, and the form chosen."""
+    rows = (
+        (
+            f"{site.component}/{site.variant}",
+            site.kind,
+            f"{site.tokens_before} → {site.tokens_after}",
+            site.form,
+            site.source,
+        )
+        for site in sites
+    )
+    return _table(("variant", "kind", "tokens", "form", "source"), rows)
+
+
+def parity_table(records: Iterable[ParityRecord]) -> Table:
+    """Each comparison with PyTorch: error, PSNR and merge decisions."""
+    rows = (
+        (
+            f"{record.component}/{record.variant}",
+            record.engine,
+            record.output,
+            f"{record.relative_error:.1e}",
+            in_decibels(record.psnr_db),
+            f"{record.decisions_agreeing} of {record.decisions}" if record.decisions else "none",
+        )
+        for record in records
+    )
+    return _table(("variant", "engine", "output", "relative error", "PSNR", "decisions agreeing"), rows)
+
+
+def files_table(files: Iterable[tuple[str, int]]) -> Table:
+    """Files and their sizes."""
+    return _table(("file", "size"), ((path, in_bytes(size)) for path, size in files))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,81 @@
+"""What a target is, and how targets are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from torch.export import ExportedProgram
+
+from tm_export.exporters.errors import UsageError
+from tm_export.exporters.lowering.cost import CostModel
+from tm_export.exporters.options import ExportOptions, Precision
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Names of a program's inputs and outputs, in order."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an artifact's operators run.
+
+    `regions` is the number of pieces that an accelerator or delegate takes (0 where the target has no such
+    notion), `outside` counts the operators that stay on the plain CPU, by name; `operators` counts all.
+    """
+
+    regions: int
+    operators: Mapping[str, int]
+    outside: Mapping[str, int] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """Emits programs for one kind of runtime.
+
+    `legalize` rewrites a program, its merges already lowered, into what the runtime runs best; `emit` writes it,
+    the same bytes for the same program; `placement` reads an artifact back.
+    """
+
+    name: str
+    suffix: str
+
+    def precision(self, options: ExportOptions) -> Precision:
+        """The precision that an export with these options computes in; raises `UsageError` if there is none."""
+        ...
+
+    def costs(self, options: ExportOptions) -> CostModel:
+        """What each form of merging costs here."""
+        ...
+
+    def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
+        """The program in the operators that this target runs best."""
+        ...
+
+    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
+        """Write the artifact at `path`; raises `ConversionRefused` naming an operator that the target lacks."""
+        ...
+
+    def placement(self, path: Path) -> Placement:
+        """Count what runs where in the artifact at `path`."""
+        ...
+
+
+def target_names() -> list[str]:
+    """The targets that are installed, sorted."""
+    return sorted({entry.name for entry in entry_points(group="tm_export.targets")})
+
+
+def find_target(name: str) -> Target:
+    """The target called `name`; raises `UsageError` that lists those there are."""
+    for entry in entry_points(group="tm_export.targets"):
+        if entry.name == name:
+            target: Target = entry.load()
+            return target
+    raise UsageError(f"target {name!r} is not known: choose one of {', '.join(target_names())}")

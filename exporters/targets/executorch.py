@@ -1,0 +1,124 @@
+"""ExecuTorch: a `.pte`, with as much of it as possible in one delegate."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from torch import fx
+from torch.export import ExportedProgram
+
+from tm_export.exporters.errors import ConversionRefused, UsageError
+from tm_export.exporters.lowering.cost import COREML, PORTABLE, XNNPACK, CostModel
+from tm_export.exporters.options import ExportOptions, Precision
+from tm_export.exporters.source import source_line
+from tm_export.exporters.targets.base import Placement, Signature
+from tm_export.exporters.targets.xnnpack_rules import legalize_for_xnnpack
+
+
+class ExecutorchTarget:
+    """Lowers through `to_edge_transform_and_lower` with the chosen backend's partitioner."""
+
+    name = "executorch"
+    suffix = ".pte"
+
+    def precision(self, options: ExportOptions) -> Precision:
+        """fp32, but for the Core ML backend, which computes in fp16 unless told otherwise."""
+        if options.backend == "coreml":
+            return options.precision or "fp16"
+        if options.precision == "fp16":
+            raise UsageError(
+                f"ExecuTorch's {options.backend} backend computes in fp32: leave out --precision fp16, "
+                "or choose --backend coreml"
+            )
+        return "fp32"
+
+    def costs(self, options: ExportOptions) -> CostModel:
+        """Costs by backend."""
+        return {"xnnpack": XNNPACK, "portable": PORTABLE, "coreml": COREML}[options.backend]
+
+    def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
+        """For XNNPACK, the forms that its partitioner takes."""
+        return legalize_for_xnnpack(program) if options.backend == "xnnpack" else program
+
+    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
+        """Write the program at `path`, having checked that the runtime has a kernel for all that is not delegated."""
+        from executorch.exir import to_edge_transform_and_lower
+
+        logging.getLogger("executorch").setLevel(logging.ERROR)
+        try:
+            edge = to_edge_transform_and_lower(program, partitioner=_partitioners(options))
+            lowered = edge.to_executorch()
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ConversionRefused(f"ExecuTorch conversion failed: {type(error).__name__}: {first}") from error
+        if options.backend != "coreml":  # that delegate loads on Apple's systems only
+            _refuse_missing_kernels(lowered.exported_program().graph_module)
+        with path.open("wb") as file:
+            lowered.write_to_file(file)
+
+    def placement(self, path: Path) -> Placement:
+        """Count the delegates of the program's plan, and the kernel calls between them."""
+        from executorch.exir._serialize._program import deserialize_pte_binary
+
+        plan = deserialize_pte_binary(path.read_bytes()).program.execution_plan[0]
+        calls = [instruction.instr_args for chain in plan.chains for instruction in chain.instructions]
+        kernels = Counter(
+            f"{plan.operators[call.op_index].name}.{plan.operators[call.op_index].overload}".rstrip(".")
+            for call in calls
+            if type(call).__name__ == "KernelCall"
+        )
+        regions = sum(type(call).__name__ == "DelegateCall" for call in calls)
+        operators = dict(sorted(kernels.items()))
+        return Placement(regions=regions, operators={**operators, "delegate": regions}, outside=operators)
+
+
+def _partitioners(options: ExportOptions) -> list[Any]:
+    if options.backend == "xnnpack":
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+        return [XnnpackPartitioner()]
+    if options.backend == "coreml":
+        return [_coreml_partitioner(options)]
+    return []
+
+
+def _coreml_partitioner(options: ExportOptions) -> Any:
+    import coremltools as ct
+    from executorch.backends.apple.coreml.compiler import CoreMLBackend
+    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+    half = TARGET.precision(options) == "fp16"
+    specs = CoreMLBackend.generate_compile_specs(
+        minimum_deployment_target=ct.target.iOS18,
+        compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+    )
+    return CoreMLPartitioner(compile_specs=specs)
+
+
+def _refuse_missing_kernels(graph_module: fx.GraphModule) -> None:
+    """Raise `ConversionRefused` for an operator that the runtime has no kernel for.
+
+    ExecuTorch itself writes such a program, and fails when it is loaded (error 0x14).
+    """
+    from executorch.runtime import Runtime
+
+    kernels = set(Runtime.get().operator_registry.operator_names)
+    for module in graph_module.modules():
+        if not isinstance(module, fx.GraphModule):
+            continue
+        for node in module.graph.nodes:
+            schema = getattr(node.target, "_schema", None)
+            if node.op != "call_function" or schema is None:
+                continue
+            name = f"{schema.name}.{schema.overload_name}" if schema.overload_name else schema.name
+            if name.startswith(("aten::", "dim_order_ops::")) and name not in kernels:
+                raise ConversionRefused(
+                    f"ExecuTorch's runtime has no kernel for {name} at {source_line(node) or node.name}: "
+                    "write it in other operators (the file would not load: error 0x14)"
+                )
+
+
+TARGET: Final = ExecutorchTarget()

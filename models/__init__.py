@@ -1,0 +1,1 @@
+"""The models that can be exported by name, their merging operators, and their checkpoints."""

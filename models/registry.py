@@ -1,0 +1,95 @@
+"""The registry of models: what can be exported by name.
+
+A package adds its own models without a change here, by an entry point in the group `tm_export.models`
+that names a tuple of `ModelSpec`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+ENTRY_POINT_GROUP = "tm_export.models"
+
+WeightsOrigin = Literal["seeded", "trained", "checkpoint"]
+
+
+class UnknownModel(ValueError):
+    """No model of this name is in the registry."""
+
+
+class BrokenModelPlugin(ValueError):
+    """An entry point in the group `tm_export.models` does not lead to a tuple of `ModelSpec`."""
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """One network of a model.
+
+    Attributes:
+        name: such as `denoiser` or `vision_tower`.
+        variants: a builder for each variant by name. All variants have the same state-dict keys and shapes.
+            Builders also work under `torch.device("meta")`.
+        example_inputs: from a seed to inputs of `forward`, in the order of `input_names`.
+        input_names: a name for each input.
+        output_names: a name for each output.
+        weights: where a built module's weights come from: random but fixed by a seed, trained by us, or
+            nowhere until a checkpoint is loaded.
+        load_weights: load a public checkpoint, given as a file or a folder, into a built module.
+    """
+
+    name: str
+    variants: Mapping[str, Callable[[], nn.Module]]
+    example_inputs: Callable[[int], tuple[Tensor, ...]]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    weights: WeightsOrigin
+    load_weights: Callable[[nn.Module, Path], None]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model: its name, one line on what it is, and its components."""
+
+    name: str
+    description: str
+    components: tuple[ComponentSpec, ...]
+
+
+def list_models() -> tuple[ModelSpec, ...]:
+    """Return all models that installed packages offer, by name.
+
+    Raises:
+        BrokenModelPlugin: if an entry point cannot be loaded.
+    """
+    models: list[ModelSpec] = []
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            models.extend(entry_point.load())
+        except Exception as error:
+            raise BrokenModelPlugin(
+                f"the models of entry point {entry_point.name!r} ({entry_point.value}) cannot be loaded: "
+                f"{error}; repair or uninstall the package that brings it"
+            ) from error
+    return tuple(sorted(models, key=lambda model: model.name))
+
+
+def find_model(name: str) -> ModelSpec:
+    """Return the model of this name.
+
+    Raises:
+        UnknownModel: if there is none.
+        BrokenModelPlugin: if an entry point cannot be loaded.
+    """
+    models = {model.name: model for model in list_models()}
+    if name in models:
+        return models[name]
+    close = difflib.get_close_matches(name, models, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UnknownModel(f"unknown model {name!r}; {hint}known models: {', '.join(models)}")

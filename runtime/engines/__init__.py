@@ -1,0 +1,44 @@
+"""The engines that execute blocks, found by target."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from pathlib import Path
+
+from tm_export.runtime.engines.base import Engine, EngineError, EngineUnavailable, Session
+from tm_export.runtime.manifest import Manifest
+
+__all__ = ["Engine", "EngineError", "EngineUnavailable", "Session", "engines_for", "open_session"]
+
+# Named, not imported: each engine's libraries are heavy, and a program seldom needs more than one.
+_ENGINES = {
+    "coreml": (("coreml", "CoreMLEngine"), ("coreml_reference", "CoreMLReferenceEngine")),
+    "onnx": (("onnx_runtime", "OnnxRuntimeEngine"),),
+    "executorch": (("executorch", "ExecuTorchEngine"),),
+}
+
+
+def engines_for(target: str) -> tuple[Engine, ...]:
+    """The engines that can run a target's blocks on this machine, the device's own first.
+
+    Raises:
+        EngineError: unknown target.
+    """
+    if target not in _ENGINES:
+        raise EngineError(f"no engine runs target {target!r}; targets are {', '.join(sorted(_ENGINES))}")
+    names = [
+        (file, cls) for file, cls in _ENGINES[target] if file != "coreml" or platform.system() == "Darwin"
+    ]
+    return tuple(getattr(importlib.import_module(f"{__name__}.{file}"), cls)() for file, cls in names)
+
+
+def open_session(bundle_dir: Path, manifest: Manifest, component: str, block: str, variant: str) -> Session:
+    """Opens one variant of a bundle on the first engine of its target.
+
+    Raises:
+        BundleError: the manifest has no such component, block or variant.
+        EngineError: the engine refuses the artifact.
+    """
+    chosen = manifest.variant(component, block, variant)
+    return engines_for(manifest.target)[0].open(bundle_dir / chosen.artifact, chosen)

@@ -1,0 +1,67 @@
+"""The Core ML reference engine: evaluates a saved `.mlpackage` on any operating system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import coremltools
+import numpy as np
+import torch
+
+from tm_export.runtime.engines.base import Array, EngineError, Session, require_artifact
+from tm_export.runtime.engines.coreml_reference.evaluator import Plan, UnknownOp, evaluate, plan
+from tm_export.runtime.engines.coreml_reference.program import ValueType, load_program
+from tm_export.runtime.manifest import TensorSpec, Variant
+
+__all__ = ["CoreMLReferenceEngine", "UnknownOp"]
+
+
+@dataclass(frozen=True)
+class CoreMLReferenceEngine:
+    """Evaluates a Core ML program operation by operation on the CPU, with Core ML's storage types.
+
+    It says whether the program is right, not how fast a device runs it. See `evaluator.py` for its precision.
+    """
+
+    name = "coreml-reference"
+    version = coremltools.__version__
+
+    def open(self, artifact: Path, variant: Variant) -> Session:
+        """Reads one function of an `.mlpackage`.
+
+        Raises:
+            UnknownOp: the program holds an operation that the engine does not evaluate.
+            EngineError: the package cannot be read, or its inputs or outputs are not the variant's.
+        """
+        require_artifact(artifact)
+        program = load_program(artifact, variant.function)
+        _require_same(artifact, "input", variant.inputs, program.inputs)
+        _require_same(artifact, "output", variant.outputs, tuple(declared for declared, _ in program.outputs))
+        return _ReferenceSession(variant, plan(program))
+
+
+class _ReferenceSession(Session):
+    def __init__(self, variant: Variant, plan: Plan) -> None:
+        super().__init__(variant)
+        self._plan = plan
+
+    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        # Copies, on both sides: an output may be an input or a constant, and belongs to the caller.
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
+        with torch.inference_mode():
+            outputs = evaluate(self._plan, tensors)
+        return {name: np.array(tensor) for name, tensor in outputs.items()}
+
+    def _release(self) -> None:
+        del self._plan
+
+
+def _require_same(
+    artifact: Path, kind: str, specs: tuple[TensorSpec, ...], declared: tuple[ValueType, ...]
+) -> None:
+    wanted = {spec.name: (spec.dtype, spec.shape) for spec in specs}
+    found = {value.name: (str(value.dtype).removeprefix("torch."), value.shape) for value in declared}
+    if wanted != found:
+        raise EngineError(f"{artifact} declares the {kind}s {found}, the manifest {wanted}; export again")

@@ -1,0 +1,280 @@
+"""The bundle contract: what `manifest.json` says, how it is read, and how its files are proved whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SCHEMA_VERSION: Final = 1
+MANIFEST_NAME = "manifest.json"
+
+DType = Literal["float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"]
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; the message names the file and says what to do."""
+
+
+def _path_inside_bundle(path: str) -> str:
+    pure = PurePosixPath(path)
+    if (
+        "\\" in path
+        or ":" in path
+        or pure.is_absolute()
+        or ".." in pure.parts
+        or str(pure) != path
+        or path == "."
+    ):
+        raise ValueError(f"path {path!r} must be relative, normalised, and stay inside the bundle")
+    return path
+
+
+Name = Annotated[str, Field(min_length=1)]
+BundlePath = Annotated[str, Field(min_length=1), AfterValidator(_path_inside_bundle)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(_Record):
+    """A named input or output: its NumPy dtype name and its static shape."""
+
+    name: Name
+    dtype: DType
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
+
+
+class Variant(_Record):
+    """One function of a block: which artifact holds it, what it is called there, what goes in and comes out.
+
+    `inputs` and `outputs` stand in the order of the artifact's own signature: ExecuTorch knows no names.
+    """
+
+    name: Name
+    artifact: BundlePath
+    function: Name
+    inputs: tuple[TensorSpec, ...]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Variant:
+        _refuse_duplicates(f"input of variant {self.name!r}", (spec.name for spec in self.inputs))
+        _refuse_duplicates(f"output of variant {self.name!r}", (spec.name for spec in self.outputs))
+        return self
+
+
+class Block(_Record):
+    """The unit that is loaded and run: one or more variants over the same weights."""
+
+    name: Name
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Block:
+        _refuse_duplicates(f"variant of block {self.name!r}", (variant.name for variant in self.variants))
+        return self
+
+
+class Component(_Record):
+    """One network of the model, cut into blocks that run one after another."""
+
+    name: Name
+    blocks: Annotated[tuple[Block, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Component:
+        _refuse_duplicates(f"block of component {self.name!r}", (block.name for block in self.blocks))
+        return self
+
+
+class FileEntry(_Record):
+    """One file of the bundle (a directory artifact lists each file inside it)."""
+
+    path: BundlePath
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class BlockRef(_Record):
+    """Names one block of one component."""
+
+    component: Name
+    block: Name
+
+
+class VariantRef(BlockRef):
+    """Names one variant of one block."""
+
+    variant: Name
+
+
+class Golden(VariantRef):
+    """A recorded run of one variant: two safetensors files, keyed by input and output names."""
+
+    inputs: BundlePath
+    outputs: BundlePath
+
+
+class Manifest(_Record):
+    """The contract of a bundle: one model, one target.
+
+    `load_schedule` is the order in which blocks are loaded; `host_program` the variants that the host calls,
+    in order (empty for a bare model, whose blocks are called in the load schedule's order).
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: Name
+    target: Literal["coreml", "onnx", "executorch"]
+    weights: Literal["seeded", "trained", "checkpoint", "module"]
+    tool_versions: dict[Name, Name]
+    components: Annotated[tuple[Component, ...], Field(min_length=1)]
+    files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
+    golden: tuple[Golden, ...] = ()
+    load_schedule: tuple[BlockRef, ...]
+    host_program: tuple[VariantRef, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Manifest:
+        _refuse_duplicates("component", (component.name for component in self.components))
+        _refuse_duplicates("file", (entry.path for entry in self.files))
+        _refuse_duplicates(
+            "load schedule entry", (f"{ref.component}/{ref.block}" for ref in self.load_schedule)
+        )
+        for ref in self.load_schedule:
+            self.block(ref.component, ref.block)
+        for call in (*self.host_program, *self.golden):
+            self.variant(call.component, call.block, call.variant)
+        paths = {entry.path for entry in self.files}
+        folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
+        for component in self.components:
+            for block in component.blocks:
+                for variant in block.variants:
+                    if variant.artifact not in paths | folders:
+                        raise ValueError(
+                            f"artifact {variant.artifact!r} of block {block.name!r} is not among the files"
+                        )
+        for record in self.golden:
+            for path in (record.inputs, record.outputs):
+                if path not in paths:
+                    raise ValueError(f"golden file {path!r} is not among the files")
+        return self
+
+    def block(self, component: str, block: str) -> Block:
+        """The block of that name; raises BundleError naming the ones there are."""
+        found_component = _named("component", component, self.components)
+        return _named(f"block of component {component!r}", block, found_component.blocks)
+
+    def variant(self, component: str, block: str, variant: str) -> Variant:
+        """The variant of that name; raises BundleError naming the ones there are."""
+        return _named(f"variant of block {block!r}", variant, self.block(component, block).variants)
+
+
+_Named = TypeVar("_Named", Component, Block, Variant)
+
+
+def _named(kind: str, name: str, candidates: tuple[_Named, ...]) -> _Named:
+    for candidate in candidates:
+        if candidate.name == name:
+            return candidate
+    raise BundleError(f"no {kind} is called {name!r}; there are: {', '.join(c.name for c in candidates)}")
+
+
+def _refuse_duplicates(kind: str, names: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{kind} given twice: {', '.join(map(repr, twice))}")
+
+
+def manifest_json(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: equal manifests give equal bytes (sorted keys, UTF-8, final newline)."""
+    return _deterministic_json(manifest.model_dump(mode="json"))
+
+
+def manifest_schema() -> bytes:
+    """The JSON Schema of `manifest.json`, as committed in `runtime/manifest.schema.json`."""
+    return _deterministic_json(Manifest.model_json_schema(mode="serialization"))
+
+
+def _deterministic_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def read_manifest(bundle_dir: Path) -> Manifest:
+    """Reads and checks `manifest.json` of a bundle; files are not looked at (see `verify_files`).
+
+    Raises:
+        BundleError: it is missing, no JSON, of another schema version, or inconsistent.
+    """
+    path = bundle_dir / MANIFEST_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleError(
+            f"{path} does not exist: {bundle_dir} is no bundle, or its export was interrupted; export again"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} cannot be read ({error}); export again") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_object_without_duplicates)
+    except ValueError as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); export again") from None
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has schema version {version!r}, this tool reads {SCHEMA_VERSION}: "
+            "export again with this version, or use the version that wrote it"
+        )
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'manifest'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise BundleError(f"{path} is not a valid manifest ({problems}); export again") from None
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_duplicates("key", (key for key, _ in pairs))
+    return dict(pairs)
+
+
+def verify_files(bundle_dir: Path, manifest: Manifest) -> None:
+    """Proves that every file of the manifest is in the bundle with its stated size and SHA-256.
+
+    Raises:
+        BundleError: a file is missing, differs, or leads (through a link) outside the bundle.
+    """
+    root = bundle_dir.resolve()
+    for entry in manifest.files:
+        path = bundle_dir / entry.path
+        if not path.resolve().is_relative_to(root):
+            raise BundleError(
+                f"{path} leads outside the bundle to {path.resolve()}; remove the link and export again"
+            )
+        if not path.is_file():
+            raise BundleError(f"{path} is missing; copy the whole bundle, or export again")
+        size = path.stat().st_size
+        if size != entry.bytes:
+            raise BundleError(
+                f"{path} has {size} bytes, the manifest says {entry.bytes}; copy it again, or export again"
+            )
+        digest = file_sha256(path)
+        if digest != entry.sha256:
+            raise BundleError(
+                f"{path} has SHA-256 {digest}, the manifest says {entry.sha256}; "
+                "copy it again, or export again"
+            )
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,252 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from tm_export.exporters.errors import UsageError
+from tm_export.exporters.load_source import source_of, source_of_module
+from tm_export.models.registry import find_model
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_file(text: str) -> Path:
+        path = tmp_path / "my_model.py"
+        path.write_text(text)
+        return path
+
+    return write_file
+
+
+def message(model: str, checkpoint: Path | None = None) -> str:
+    with pytest.raises(UsageError) as caught:
+        source_of(model, seed=0, checkpoint=checkpoint)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+GOOD = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Linear(3, 2), torch.arange(3.0)
+"""
+
+
+def test_user_function_gives_one_component_named_after_file_and_function(write: Write) -> None:
+    source = source_of(f"{write(GOOD)}:build", seed=0)
+    (component,) = source.components
+    assert (source.name, source.weights) == ("my_model-build", "module")
+    assert (component.name, list(component.variants), component.input_names) == (
+        "model",
+        ["full"],
+        ("input",),
+    )
+    assert component.output_names is None
+    torch.testing.assert_close(component.example_inputs, (torch.arange(3.0),))
+    assert isinstance(component.variants["full"](), nn.Linear)
+
+
+def test_user_function_may_give_a_list_of_inputs_and_a_dict_of_variants(write: Write) -> None:
+    path = write(
+        """
+import torch
+from torch import nn
+
+class Add(nn.Module):
+    def forward(self, tokens, *rest):
+        return tokens + rest[0] + rest[1]
+
+def build():
+    return {"full": Add(), "merged": Add()}, [torch.ones(1), torch.ones(1), torch.ones(1)]
+"""
+    )
+    (component,) = source_of(f"{path}:build", seed=0).components
+    assert list(component.variants) == ["full", "merged"]
+    assert component.variants["full"]() is not component.variants["merged"]()
+    assert component.input_names == ("tokens", "rest_0", "rest_1")
+
+
+def test_user_file_imports_its_neighbours_and_leaves_the_path_as_it_was(write: Write) -> None:
+    path = write("def build():\n    import my_neighbour\n    return my_neighbour.pair()\n")
+    (path.parent / "my_neighbour.py").write_text(
+        "import torch\ndef pair():\n    return torch.nn.Linear(2, 2), torch.ones(2)\n"
+    )
+    before = list(sys.path)
+    try:
+        assert source_of(f"{path}:build", seed=0).components[0].input_names == ("input",)
+    finally:
+        sys.modules.pop("my_neighbour", None)
+    assert sys.path == before
+
+
+def test_user_file_may_be_named_like_a_module_of_python_and_hold_dataclasses(tmp_path: Path) -> None:
+    path = tmp_path / "types.py"
+    path.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport torch\n"
+        "@dataclass\nclass Size:\n    n: int\n"
+        "def build():\n    return torch.nn.Linear(Size(2).n, 2), torch.ones(2)\n"
+    )
+    assert source_of(f"{path}:build", seed=0).name == "types-build"
+    assert not hasattr(sys.modules["types"], "build")
+
+
+def test_two_files_of_one_name_do_not_share_a_module(tmp_path: Path) -> None:
+    widths = []
+    for width in (2, 3):
+        folder = tmp_path / str(width)
+        folder.mkdir()
+        path = folder / "same.py"
+        path.write_text(f"import torch\ndef build():\n    return torch.nn.Identity(), torch.ones({width})\n")
+        widths.append(source_of(f"{path}:build", seed=0).components[0].example_inputs[0].numel())
+    assert widths == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "function", "said"),
+    [
+        ("def build(:\n    pass\n", "build", ["cannot be imported", "SyntaxError", "my_model.py, line 1"]),
+        ("x = 1\nimport no_such_thing\n", "build", ["ModuleNotFoundError", "no_such_thing", "my_model.py:2"]),
+        ("import sys\nsys.exit(3)\n", "build", ["cannot be imported", "SystemExit", "my_model.py:2"]),
+        (GOOD, "biuld", ["'biuld'", "did you mean 'build'", "has build"]),
+        (GOOD, "", ["names no function", "has build"]),
+        ("x = 1\n", "build", ["'build'", "defines no function"]),
+        ("build = 3\ndef other(): ...\n", "build", ["'build' is of type int, not a function", "has other"]),
+        (
+            "def build():\n    raise KeyError('depth')\n",
+            "build",
+            ["KeyError: 'depth'", "my_model.py:2: raise"],
+        ),
+        ("def build():\n    exit()\n", "build", ["SystemExit", "my_model.py:2"]),
+        ("def build(width): ...\n", "build", ["without arguments", "TypeError", "'width'"]),
+        (
+            "def build(): ...\n",
+            "build",
+            ["my_model.py:build returned is None", "return (module, example_inputs)"],
+        ),
+        ("def build():\n    return 1, 2, 3\n", "build", ["a tuple of 3 (int, int, int)"]),
+        ("def build():\n    return 'a', 2\n", "build", ["of type str", "give an nn.Module"]),
+        ("import torch\ndef build():\n    return {}, torch.ones(1)\n", "build", ["no variants"]),
+        (
+            "import torch\ndef build():\n    return {'a/b': torch.nn.Identity()}, torch.ones(1)\n",
+            "build",
+            ["variant name 'a/b'", "use letters"],
+        ),
+        (
+            "import torch\ndef build():\n    return torch.nn.Identity(), {'x': torch.ones(1)}\n",
+            "build",
+            ["of type dict", "give a tensor, or a tuple of tensors"],
+        ),
+        (
+            "import torch\ndef build():\n    return torch.nn.Identity(), (torch.ones(1), 3)\n",
+            "build",
+            ["example input 1 is a int"],
+        ),
+        (
+            "import torch\ndef build():\n    return torch.nn.Identity(), ()\n",
+            "build",
+            ["no example inputs"],
+        ),
+        (
+            "import torch\ndef build():\n    return torch.nn.Identity(), (torch.ones(1), torch.ones(1))\n",
+            "build",
+            ["Identity.forward", "does not take 2 example inputs"],
+        ),
+        (
+            "import torch\ndef build():\n    return torch.nn.Identity(), torch.tensor([1.0, float('nan')])\n",
+            "build",
+            ["example input 0", "NaN"],
+        ),
+        (
+            "import torch\ndef build():\n    m = torch.nn.Linear(2, 2)\n"
+            "    m.weight.data[1, 0] = float('nan')\n    return m, torch.ones(2)\n",
+            "build",
+            ["parameter 'weight'", "NaN", "give finite weights"],
+        ),
+        (
+            "import torch\ndef build():\n    m = torch.nn.BatchNorm1d(2)\n"
+            "    m.running_mean[1] = float('nan')\n    return m, torch.ones(1, 2)\n",
+            "build",
+            ["buffer 'running_mean'", "NaN"],
+        ),
+    ],
+)
+def test_user_function_is_refused_in_one_line(
+    write: Write, text: str, function: str, said: list[str]
+) -> None:
+    found = message(f"{write(text)}:{function}" if function else str(write(text)))
+    for part in said:
+        assert part in found
+
+
+def test_error_deep_inside_torch_names_the_users_own_line(write: Write) -> None:
+    path = write("import torch\ndef build():\n    return torch.ones(2) @ torch.ones(3), None\n")
+    assert "my_model.py:3: return torch.ones(2) @ torch.ones(3)" in message(f"{path}:build")
+
+
+def test_missing_and_non_python_files_are_refused(tmp_path: Path) -> None:
+    assert "does not exist" in message(f"{tmp_path / 'gone.py'}:build")
+    assert "names no Python file" in message(f"{tmp_path / 'model.onnx'}:build")
+
+
+def test_infinity_in_a_buffer_is_a_mask_and_allowed() -> None:
+    module = nn.Identity()
+    module.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    assert source_of_module(module, torch.ones(1), "masked").name == "masked"
+
+
+def test_infinite_parameter_is_refused() -> None:
+    module = nn.Linear(1, 1)
+    module.bias.data[0] = torch.inf
+    with pytest.raises(UsageError, match="'bias' of variant 'full'"):
+        source_of_module(module, torch.ones(1), "model")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a:b"])
+def test_module_name_that_is_no_file_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a file"):
+        source_of_module(nn.Identity(), torch.ones(1), name)
+
+
+def test_registry_model_has_seeded_weights_and_inputs() -> None:
+    source = source_of("tinychart-tiny", seed=3)
+    (component,) = source.components
+    (spec,) = find_model("tinychart-tiny").components
+    assert (source.name, source.weights) == ("tinychart-tiny", "seeded")
+    assert list(component.variants) == ["full", "merged"]
+    assert component.output_names == spec.output_names
+    torch.testing.assert_close(component.example_inputs, spec.example_inputs(3))
+
+
+def test_unknown_model_is_refused_with_close_match_and_all_names() -> None:
+    found = message("tinychart-tinny")
+    assert "did you mean 'tinychart-tiny'" in found
+    assert "ondevice-sora-tiny" in found
+    assert "FILE.py:FUNC" in found
+
+
+def test_model_without_weights_of_its_own_asks_for_a_checkpoint() -> None:
+    found = message("tinychart-3b")
+    assert "'tinychart-3b'" in found
+    assert "--checkpoint" in found
+
+
+def test_checkpoint_is_refused_for_a_users_file(write: Write, tmp_path: Path) -> None:
+    assert "--checkpoint is for registry models" in message(f"{write(GOOD)}:build", checkpoint=tmp_path)
+
+
+def test_checkpoint_replaces_seeded_weights(tmp_path: Path) -> None:
+    (spec,) = find_model("ondevice-sora-tiny").components
+    state = {key: value + 1 for key, value in spec.variants["full"]().state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    source = source_of("ondevice-sora-tiny", seed=0, checkpoint=tmp_path)
+    assert source.weights == "checkpoint"
+    for variant in source.components[0].variants.values():
+        torch.testing.assert_close(dict(variant().state_dict()), state)

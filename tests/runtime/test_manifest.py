@@ -1,0 +1,192 @@
+"""The bundle contract: what is accepted, what is refused, and that equal manifests are equal bytes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tm_export.runtime.manifest import (
+    BundleError,
+    FileEntry,
+    Manifest,
+    file_sha256,
+    manifest_json,
+    manifest_schema,
+    read_manifest,
+    verify_files,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def manifest_value(root: Path) -> dict[str, Any]:
+    """A valid manifest over real files: one block, two variants, a directory artifact."""
+    contents = {
+        "net/00_a.mlpackage/Manifest.json": b"{}",
+        "net/00_a.mlpackage/Data/weight.bin": bytes(range(256)),
+        "golden/in.safetensors": b"in",
+        "golden/out.safetensors": b"out",
+    }
+    for path, content in contents.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    spec = {"name": "x", "dtype": "float16", "shape": [1, 4]}
+    variants = [
+        {"name": n, "artifact": "net/00_a.mlpackage", "function": n, "inputs": [spec], "outputs": [spec]}
+        for n in ("full", "merged")
+    ]
+    address = {"component": "net", "block": "a"}
+    golden = {"variant": "full", "inputs": "golden/in.safetensors", "outputs": "golden/out.safetensors"}
+    return {
+        "schema_version": 1,
+        "model": "tiny",
+        "target": "coreml",
+        "weights": "seeded",
+        "tool_versions": {"torch": "2.13.0", "coremltools": "9.0"},
+        "components": [{"name": "net", "blocks": [{"name": "a", "variants": variants}]}],
+        "files": [
+            {"path": path, "bytes": len(content), "sha256": file_sha256(root / path)}
+            for path, content in contents.items()
+        ],
+        "golden": [address | golden],
+        "load_schedule": [address],
+        "host_program": [address | {"variant": "merged"}],
+    }
+
+
+def write(root: Path, value: Any) -> Path:
+    (root / "manifest.json").write_text(value if isinstance(value, str) else json.dumps(value))
+    return root
+
+
+def test_a_bundle_reads_back_as_written(tmp_path: Path) -> None:
+    manifest = read_manifest(write(tmp_path, manifest_value(tmp_path)))
+    verify_files(tmp_path, manifest)
+    assert manifest.variant("net", "a", "merged").inputs[0].shape == (1, 4)
+    (tmp_path / "manifest.json").write_bytes(manifest_json(manifest))
+    assert read_manifest(tmp_path) == manifest
+
+
+def test_equal_manifests_are_equal_bytes(tmp_path: Path) -> None:
+    value = manifest_value(tmp_path)
+    turned = dict(reversed(value.items())) | {"tool_versions": dict(reversed(value["tool_versions"].items()))}
+    assert list(turned) != list(value)
+    assert manifest_json(Manifest.model_validate(value)) == manifest_json(Manifest.model_validate(turned))
+
+
+def test_the_committed_schema_is_the_one_of_the_code() -> None:
+    committed = (ROOT / "runtime" / "manifest.schema.json").read_bytes()
+    assert committed == manifest_schema(), "write manifest_schema() to runtime/manifest.schema.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "schema version None, this tool reads 1"),
+        ('{"schema_version": 2}', "schema version 2, this tool reads 1"),
+        ('{"schema_version": true}', "schema version True"),
+        ('{"schema_version": 1}', "model: Field required"),
+        ('{"schema_version": 1, "schema_version": 1}', "given twice: 'schema_version'"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=message) as caught:
+        read_manifest(write(tmp_path, text))
+    assert str(tmp_path / "manifest.json") in str(caught.value)
+
+
+def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is no bundle, or its export was interrupted"):
+        read_manifest(tmp_path)
+
+
+def refused(tmp_path: Path, value: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read_manifest(write(tmp_path, value))
+
+
+def test_duplicates_are_refused(tmp_path: Path) -> None:
+    for key, path in (
+        ("file", ("files",)),
+        ("component", ("components",)),
+        ("block of component 'net'", ("components", 0, "blocks")),
+        ("variant of block 'a'", ("components", 0, "blocks", 0, "variants")),
+        ("input of variant 'full'", ("components", 0, "blocks", 0, "variants", 0, "inputs")),
+        ("load schedule entry", ("load_schedule",)),
+    ):
+        value = manifest_value(tmp_path)
+        entries: Any = value
+        for step in path:
+            entries = entries[step]
+        entries.append(entries[0])
+        refused(tmp_path, value, f"{key} given twice")
+
+
+def test_dangling_names_are_refused(tmp_path: Path) -> None:
+    for key, change, message in (
+        ("load_schedule", {"component": "net", "block": "b"}, "'b'; there are: a"),
+        (
+            "host_program",
+            {"component": "net", "block": "a", "variant": "half"},
+            "'half'; there are: full, merged",
+        ),
+    ):
+        refused(tmp_path, manifest_value(tmp_path) | {key: [change]}, message)
+    value = manifest_value(tmp_path)
+    value["files"] = value["files"][2:]
+    refused(tmp_path, value, "artifact 'net/00_a.mlpackage' of block 'a' is not among the files")
+    value = manifest_value(tmp_path)
+    del value["files"][3]
+    refused(tmp_path, value, "golden file 'golden/out.safetensors' is not among the files")
+
+
+def test_unknown_fields_and_values_are_refused(tmp_path: Path) -> None:
+    refused(tmp_path, manifest_value(tmp_path) | {"extra": 1}, "extra")
+    refused(tmp_path, manifest_value(tmp_path) | {"target": "tflite"}, "target")
+    refused(tmp_path, manifest_value(tmp_path) | {"weights": "made up"}, "weights")
+
+
+@given(
+    st.lists(st.sampled_from(["..", ".", "", "a", "b.bin", "c\\d", "C:"]), min_size=1, max_size=4).map(
+        "/".join
+    )
+)
+def test_only_paths_inside_the_bundle_are_accepted(path: str) -> None:
+    entry = {"path": path, "bytes": 0, "sha256": "0" * 64}
+    parts = path.split("/")
+    if all(part in ("a", "b.bin") for part in parts):
+        assert FileEntry.model_validate(entry).path == path
+    else:
+        with pytest.raises(ValueError, match="path"):
+            FileEntry.model_validate(entry)
+
+
+def test_changed_files_are_found(tmp_path: Path) -> None:
+    manifest = read_manifest(write(tmp_path, manifest_value(tmp_path)))
+    weights = tmp_path / "net/00_a.mlpackage/Data/weight.bin"
+    original = weights.read_bytes()
+    weights.write_bytes(original[:-1] + b"\x00")
+    with pytest.raises(BundleError, match=r"weight.bin has SHA-256 .*export again"):
+        verify_files(tmp_path, manifest)
+    weights.write_bytes(original[:-1])
+    with pytest.raises(BundleError, match=r"weight.bin has 255 bytes, the manifest says 256"):
+        verify_files(tmp_path, manifest)
+    weights.unlink()
+    with pytest.raises(BundleError, match=r"weight.bin is missing"):
+        verify_files(tmp_path, manifest)
+
+
+def test_a_link_out_of_the_bundle_is_refused(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    manifest = read_manifest(write(bundle, manifest_value(bundle)))
+    golden = bundle / "golden/in.safetensors"
+    outside = tmp_path / "outside"
+    golden.rename(outside)
+    golden.symlink_to(outside)
+    with pytest.raises(BundleError, match="leads outside the bundle"):
+        verify_files(bundle, manifest)
