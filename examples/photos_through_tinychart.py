@@ -4,8 +4,8 @@
 
 Takes the two photographs that come with scikit-learn, sends them through the tower of TinyChart-3B at 768 px,
 which merges 84 tokens in each of its layers, and draws a page, `index.html`, of the regions that merged.
-Without `--checkpoint` the weights are random, from a seed: what merges then is what looks alike, in colour and
-pattern, not what belongs together. All 26 layers take a minute on two idle cores; `--layers 8` runs fewer.
+Without `--checkpoint` the weights are random, from a seed: what merges then is what looks alike, in colour
+and pattern, not what belongs together. All 26 layers take a minute on two idle cores; `--layers 8` is less.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def main() -> None:
         load_vision_tower(tower, args.checkpoint)
         weights = f"weights from {args.checkpoint.name}"
     else:
-        # A trained table of positions is smooth and small; a random one would outweigh what is in the patches.
+        # A trained table of positions is smooth and small; a random one would outweigh the patches.
         torch.nn.init.zeros_(tower.vision_model.embeddings.position_embedding.weight)
         weights = f"random weights of seed {args.seed} and no positions"
 

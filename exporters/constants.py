@@ -6,6 +6,7 @@ the same on every device from then on.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable
 from typing import Any, Final
@@ -94,6 +95,9 @@ def lift_scalars(program: ExportedProgram) -> ExportedProgram:
 
     A number becomes an operator that makes a tensor of it at run time, outside any delegate.
     """
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.rsub.Scalar and len(node.args) == 2 and is_float(node):
+            node.target, node.args = torch.ops.aten.sub.Tensor, (node.args[1], node.args[0])
     uses = [
         (node, position, float(argument))
         for node in program.graph.nodes
@@ -121,11 +125,21 @@ def _fold(program: ExportedProgram, known: dict[fx.Node, Any]) -> ExportedProgra
         for node, value in known.items()
         if node.op == "call_function" and isinstance(value, Tensor) and any(user not in known for user in node.users)
     ]
-    program, placeholders = add_constants(program, [known[node] for node in frontier])
-    for node, placeholder in zip(frontier, placeholders, strict=True):
-        node.replace_all_uses_with(placeholder)
+    distinct: dict[Any, fx.Node] = {}
+    keys = [distinct.setdefault(_content_key(known[node]), node) for node in frontier]
+    first = list(dict.fromkeys(keys))
+    program, placeholders = add_constants(program, [known[node] for node in first])
+    lifted = dict(zip(first, placeholders, strict=True))
+    for node, key in zip(frontier, keys, strict=True):
+        node.replace_all_uses_with(lifted[key])
     _erase_dead(program.graph)
     return program
+
+
+def _content_key(tensor: Tensor) -> Any:
+    """Equal for equal tensors, so that each is stored once."""
+    digest = hashlib.sha256(tensor.detach().contiguous().flatten().view(torch.uint8).numpy()).digest()
+    return (tuple(tensor.shape), tensor.dtype, digest)
 
 
 def fold_masks(program: ExportedProgram) -> ExportedProgram:
@@ -183,7 +197,7 @@ def add_constants(program: ExportedProgram, tensors: Iterable[Tensor]) -> tuple[
     specs = list(program.graph_signature.input_specs)
     first_user = next(i for i, spec in enumerate(specs) if spec.kind is InputKind.USER_INPUT)
     anchor = placeholders_of(graph)[first_user]
-    taken = {node.name for node in graph.nodes} | set(program.constants)
+    taken = {node.name for node in graph.nodes} | set(program.state_dict) | set(program.constants)
     added: dict[str, Tensor] = {}
     nodes = []
     for tensor in tensors:
@@ -196,8 +210,10 @@ def add_constants(program: ExportedProgram, tensors: Iterable[Tensor]) -> tuple[
         assert node.name == name
         node.meta = {"val": mode.from_tensor(added[name], static_shapes=True), "constant": added[name].numpy()}
         nodes.append(node)
-    constants = [InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name), name) for name in added]
-    specs[first_user:first_user] = constants
+    # Buffers, not constant tensors: ExecuTorch's passes lose track of the latter.
+    specs[first_user:first_user] = [
+        InputSpec(InputKind.BUFFER, TensorArgument(name), name, persistent=True) for name in added
+    ]
     outputs = program.graph_signature.output_specs
     return with_graph(program, program.graph_module, specs, outputs, added), nodes
 

@@ -81,6 +81,8 @@ def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
     new_placeholders = placeholders_of(traced.graph)
     taken = {old.name for old in old_placeholders}
     for node in traced.graph.nodes:
+        # Of the provenance only the user's line is kept: PyTorch copies the whole chain anew for each node and pass.
+        node.meta = {key: node.meta[key] for key in ("val", "stack_trace") if key in node.meta}
         if node.op == "call_function" and node.name in taken:
             node._rename(f"{node.name}_value")
     for new, old in zip(new_placeholders, old_placeholders, strict=True):
@@ -103,20 +105,20 @@ def with_graph(
     graph_module: fx.GraphModule,
     input_specs: Sequence[InputSpec],
     output_specs: Sequence[OutputSpec],
-    constants: Mapping[str, Tensor] | None = None,
+    buffers: Mapping[str, Tensor] | None = None,
 ) -> ExportedProgram:
-    """Return `program` over another graph, with further constants; specs are in the order of the graph."""
+    """Return `program` over another graph, with further buffers; specs are in the order of the graph."""
     graph_module.graph.lint()
     graph_module.recompile()
     return ExportedProgram(
         root=graph_module,
         graph=graph_module.graph,
         graph_signature=ExportGraphSignature(list(input_specs), list(output_specs)),
-        state_dict=program.state_dict,
+        state_dict={**program.state_dict, **(buffers or {})},
         range_constraints=dict(program.range_constraints),
         module_call_graph=_call_graph(program, len(output_specs)),
         example_inputs=program.example_inputs,
-        constants={**program.constants, **(constants or {})},
+        constants=program.constants,
     )
 
 

@@ -11,7 +11,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind, OutputSpec, TensorArgument
 
 from tm_export.exporters.constants import fold_constants
-from tm_export.exporters.lowering.cost import FORMS, CostModel, Work
+from tm_export.exporters.errors import UsageError
+from tm_export.exporters.lowering.cost import CostModel, Work
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.lower import lower
 from tm_export.exporters.options import ExportOptions
@@ -47,15 +48,13 @@ def raise_merges(program: ExportedProgram, seed: int) -> Raised:
     return Raised(raised, tuple(find_sites(raised)), tuple(firings))
 
 
-def choose_forms(raised: Raised, costs: CostModel, options: ExportOptions, *, half: bool) -> dict[Site, Choice]:
-    """The form for each site: the cheapest by the target's cost model, or the one asked for."""
-    return {site: choose(site.work, costs, options, half=half) for site in raised.sites if site.has_choice}
-
-
 def choose(work: Work, costs: CostModel, options: ExportOptions, *, half: bool) -> Choice:
     """The form for one site's work."""
     estimates = {form: round(costs.nanoseconds(form, work), 1) for form in costs.forms}
     if options.merge_lowering != "auto":
+        if options.merge_lowering not in costs.forms:
+            known = ", ".join(costs.forms)
+            raise UsageError(f"{costs.name} has no merge lowering {options.merge_lowering!r}: choose auto, {known}")
         return Choice(options.merge_lowering, "as asked for by --merge-lowering", estimates)
     form = costs.cheapest(work, half=half)
     others = ", ".join(f"{name} {ns / 1000:.0f}" for name, ns in estimates.items() if name != form)
@@ -67,7 +66,7 @@ def lower_merges(program: ExportedProgram, costs: CostModel, options: ExportOpti
     """Lower a raised program, each group of operations in its own form."""
     forms: dict[fx.Node, Form] = {}
     for group in groups_of(program):
-        form = FORMS[choose(work_of(group), costs, options, half=half).form]
+        form = costs.forms[choose(work_of(group), costs, options, half=half).form]
         forms |= dict.fromkeys(group, form)
     return fold_constants(simplify(lower(program, forms)), options.seed)
 

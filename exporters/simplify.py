@@ -22,12 +22,22 @@ _SAME_IF_SAME_DTYPE: Final = {
     aten.dropout.default, aten.type_as.default, aten.to.device, aten.to.other,
 }  # fmt: skip
 _VIEWS: Final = {aten.view.default, aten.reshape.default, aten._unsafe_view.default}
+# These take no more than a shape from their input; written without it they are constants.
+_FULL: Final[dict[Any, float | None]] = {
+    aten.ones_like.default: 1, aten.zeros_like.default: 0, aten.full_like.default: None,
+    aten.new_ones.default: 1, aten.new_zeros.default: 0, aten.new_full.default: None,
+}  # fmt: skip
+_PERMUTATIONS: Final = {aten.permute.default, aten.transpose.int}
 
 
 def simplify(program: ExportedProgram) -> ExportedProgram:
-    """Return the program without operators that change nothing, and with chains of views made one."""
+    """Return the program without operators that change nothing, and with chains of views, or of permutations, made one."""
 
     def translate(node: fx.Node, values: Values) -> Any:
+        if node.target in _FULL:
+            value = value_of(node)
+            number = _FULL[node.target] if _FULL[node.target] is not None else node.args[-1]
+            return torch.full(value.shape, number, dtype=value.dtype)
         if node.op != "call_function" or not node.args or not isinstance(node.args[0], fx.Node):
             return KEEP
         source = node.args[0]
@@ -43,6 +53,31 @@ def simplify(program: ExportedProgram) -> ExportedProgram:
                 source = source.args[0]
             viewed = values(source)
             return viewed if viewed.shape == after.shape else viewed.reshape(after.shape)
+        if node.target in _PERMUTATIONS and _moves_only_ones(node):
+            return values(source).reshape(after.shape)
+        if node.target in _PERMUTATIONS and source.target in _PERMUTATIONS:
+            outer, inner = _permutation(node), _permutation(source)
+            order = [inner[d] for d in outer]
+            origin = values(source.args[0])
+            return origin if order == list(range(len(order))) else origin.permute(order)
         return KEEP
 
     return retrace(program, translate)
+
+
+def _permutation(node: fx.Node) -> list[int]:
+    """Which dimension of its input each dimension of a permutation is."""
+    rank = value_of(node).dim()
+    if node.target is aten.permute.default:
+        return [int(d) % rank for d in node.args[1]]  # type: ignore[union-attr, arg-type]
+    order = list(range(rank))
+    a, b = (int(d) % rank for d in node.args[1:3])  # type: ignore[arg-type]
+    order[a], order[b] = b, a
+    return order
+
+
+def _moves_only_ones(node: fx.Node) -> bool:
+    """Whether the dimensions larger than 1 keep their order: nothing moves in memory."""
+    shape = value_of(node.args[0]).shape  # type: ignore[arg-type]
+    larger = [d for d in _permutation(node) if shape[d] != 1]
+    return larger == sorted(larger)

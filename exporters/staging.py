@@ -48,9 +48,7 @@ def refuse_foreign_folder(place: Path, *, force: bool) -> None:
     if not place.exists():
         return
     if not place.is_dir():
-        raise UsageError(
-            f"{place} is a file, not a folder: move it, or choose another folder with -o"
-        )
+        raise UsageError(f"{place} is a file, not a folder: move it, or choose another folder with -o")
     if not force and any(place.iterdir()) and not _is_bundle(place):
         raise UsageError(
             f"{place} exists and is no tm-export bundle: choose another folder with -o, "

@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch.export import ExportedProgram
@@ -37,12 +40,25 @@ def emit_in_worker(
         saved = Path(folder) / "program.pt2"
         torch.export.save(program, saved)
         try:
-            return pool.submit(_emit, target.name, saved, signature, artifact, options).result()
+            with _hidden_main():
+                job = pool.submit(_emit, target.name, saved, signature, artifact, options)
+            return job.result()
         except BrokenProcessPool as error:
             raise ConversionRefused(
                 f"the converter for {target.name} crashed on {artifact.name} (killed, or out of memory): "
                 "free memory, or try another --merge-lowering"
             ) from error
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Start the worker without the user's script: multiprocessing would run it again there, export and all."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _emit(target: str, program: Path, signature: Signature, artifact: Path, options: ExportOptions) -> int:

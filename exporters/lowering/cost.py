@@ -8,6 +8,7 @@ them and prints these tables.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
 from typing import Final
@@ -17,10 +18,7 @@ from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
 from tm_export.exporters.lowering.onehot_form import OneHotForm
 from tm_export.exporters.lowering.rank_form import RankForm
-
-FORMS: Final[dict[str, Form]] = {
-    form.name: form for form in (GatherForm(), OneHotForm(), RankForm(), ArithForm())
-}
+from tm_export.exporters.lowering.rows_form import RowsForm
 
 EXACT_IN_FP16: Final = 2048
 """Whole numbers up to here are exact in half precision."""
@@ -49,7 +47,7 @@ class CostModel:
     """Nanoseconds per unit of work on a target, and which forms it has at all."""
 
     name: str
-    forms: tuple[str, ...]
+    forms: Mapping[str, Form]
     per_operator: float
     per_region_break: float
     per_sorted: float
@@ -98,21 +96,25 @@ class CostModel:
         return min(allowed, key=lambda form: self.nanoseconds(form, work))
 
 
+def _forms(*forms: Form) -> Mapping[str, Form]:
+    return {form.name: form for form in forms}
+
+
 # onnxruntime on a CPU has fast kernels for all of the index form, and no regions to break.
 ONNX_CPU: Final = CostModel(
-    "onnxruntime CPU", ("gather", "onehot", "rank"), per_operator=4_000, per_region_break=0,
+    "onnxruntime CPU", _forms(GatherForm(), OneHotForm(), RankForm()), per_operator=4_000, per_region_break=0,
     per_sorted=2.0, per_moved=0.4, per_mac=0.012, per_element=0.6,
 )  # fmt: skip
 XNNPACK: Final = CostModel(
-    "XNNPACK", ("gather", "onehot", "arith"), per_operator=4_000, per_region_break=20_000,
+    "XNNPACK", _forms(RowsForm(), OneHotForm(), ArithForm()), per_operator=4_000, per_region_break=20_000,
     per_sorted=4.0, per_moved=0.4, per_mac=0.012, per_element=0.5, scan_steps=4, index_breaks=2,
 )  # fmt: skip
 PORTABLE: Final = CostModel(
-    "ExecuTorch portable kernels", ("gather", "onehot", "rank"), per_operator=2_000, per_region_break=0,
+    "ExecuTorch portable kernels", _forms(GatherForm(), OneHotForm(), RankForm()), per_operator=2_000, per_region_break=0,
     per_sorted=10.0, per_moved=2.0, per_mac=1.0, per_element=4.0,
 )  # fmt: skip
 # No phone is at hand: breaks and per-operator costs are those that others measured (lowering notes in docs/).
 COREML: Final = CostModel(
-    "Core ML Neural Engine", ("rank", "onehot", "gather"), per_operator=5_000, per_region_break=720_000,
+    "Core ML Neural Engine", _forms(RankForm(), OneHotForm(), GatherForm()), per_operator=5_000, per_region_break=720_000,
     per_sorted=10.0, per_moved=1.0, per_mac=0.0005, per_element=0.05, index_breaks=3,
 )  # fmt: skip

@@ -58,7 +58,13 @@ def scatter_by_matmul(
     """Transposed one-hot [B, M, K] times source rows [B, K, C], and a count where the reduction needs one."""
     if reduce in ("amax", "amin", "prod"):
         return scatter_by_masks(base_BMC, selection, src_BKC, reduce, include_base)
-    onehot_BMK = selection.onehot_BKN.transpose(1, 2)
+    return scatter_by_onehot(base_BMC, selection.onehot_BKN.transpose(1, 2), src_BKC, reduce, include_base)
+
+
+def scatter_by_onehot(
+    base_BMC: Tensor, onehot_BMK: Tensor, src_BKC: Tensor, reduce: str, include_base: bool
+) -> Tensor:
+    """One-hot [B, M, K] times source rows [B, K, C], and a count where the reduction needs one."""
     arriving_BMC = onehot_BMK @ src_BKC
     if reduce == "sum" and include_base:
         return base_BMC + arriving_BMC

@@ -16,7 +16,7 @@ from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
 from tm_export.exporters.lowering.pairs import lower_pair_mean, lower_pair_repeat
 from tm_export.exporters.lowering.selection import Selection, joined, of_index
-from tm_export.exporters.retrace import KEEP, Values, retrace, value_of
+from tm_export.exporters.retrace import KEEP, Values, is_float, retrace, value_of
 
 aten = torch.ops.aten
 
@@ -102,6 +102,11 @@ def _gather(node: fx.Node, values: Values, form: Form) -> Any:
     """Rows of a float tensor by the form; rows of another selection by composing the two."""
     x_node, index_node = node.args
     assert isinstance(x_node, fx.Node) and isinstance(index_node, fx.Node)
+    if form.name == "gather" and (strided := _strided(x_node)) is not None:
+        source, start, step = strided
+        rows = _as_selection(values(index_node), value_of(x_node).shape[1]).index_BK * step
+        rows = rows + start if start else rows
+        return form.gather(values(source), of_index(rows, value_of(source).shape[1]))
     x, index = values(x_node), values(index_node)
     batch, candidates = value_of(x_node).shape[:2]
     choice = _as_selection(index, candidates)
@@ -112,9 +117,19 @@ def _gather(node: fx.Node, values: Values, form: Form) -> Any:
     if isinstance(x, Chosen) and x.selection.rows == candidates and x.batch == batch:
         return Chosen(x.selection.then(choice), batch, value_of(node).shape, x.dtype)
     x = _computed(x)
-    if not x.is_floating_point():
+    if not x.is_floating_point() or constant_of(index_node) is not None:
         return GatherForm().gather(x, choice)
     return form.gather(x, choice)
+
+
+def _strided(x_node: fx.Node) -> tuple[fx.Node, int, int] | None:
+    """The tensor, start and step, where rows are gathered from every so-many-th row: an index can step itself."""
+    if x_node.target is not aten.slice.Tensor or not is_float(x_node) or len(x_node.args) < 5:
+        return None
+    source, dim, start, _, step = x_node.args
+    if dim != 1 or step == 1 or not isinstance(source, fx.Node) or value_of(source).dim() != 3:
+        return None
+    return source, int(start or 0), int(step)  # type: ignore[arg-type]
 
 
 def _scatter(node: fx.Node, values: Values, form: Form) -> Tensor:

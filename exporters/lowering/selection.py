@@ -80,7 +80,7 @@ class Selection:
             self.candidates,
             index=(lambda: self.index_BK.gather(1, choice.index_BK)) if both else None,
             onehot=lambda: choice.onehot_BKN @ self.onehot_BKN,
-            position=lambda: (choice.onehot_BKN @ self.position_BK.unsqueeze(-1)).squeeze(-1),
+            position=None if both else lambda: (choice.onehot_BKN @ self.position_BK.unsqueeze(-1)).squeeze(-1),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tm_export.exporters.records import ExportReport, MergeSite, ParityRecord
+from tm_export.exporters.records import ExportReport, MergeSite, ParityRecord, PlacementRecord
 from tm_export.exporters.report import charts, units
 
 _HERE = Path(__file__).parent
@@ -77,6 +77,7 @@ def _fill(template: str, **values: Any) -> str:
         "seconds": units.in_seconds,
         "decibels": units.in_decibels,
         "option": _option,
+        "inside": _inside,
         "commonest": _commonest,
     }
     style = (_HERE / "style.css").read_text(encoding="utf-8")
@@ -94,6 +95,12 @@ def _by_network(merges: Sequence[MergeSite]) -> dict[tuple[str, str], list[Merge
 def _worst_psnr(parity: Sequence[ParityRecord]) -> float | None:
     """The lowest PSNR; None where every comparison found two equal tensors."""
     return min((record.psnr_db for record in parity if record.psnr_db is not None), default=None)
+
+
+def _inside(record: PlacementRecord) -> dict[str, int]:
+    """The operators in the regions: all but those outside."""
+    counts = {name: count - record.outside.get(name, 0) for name, count in record.operators.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _commonest(operators: Mapping[str, int]) -> list[tuple[str, int]]:

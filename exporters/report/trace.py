@@ -74,7 +74,8 @@ def to_image(pixels_CHW: Tensor) -> NDArray[np.uint8]:
     pixels_HWC = pixels_CHW.detach().float().cpu().permute(1, 2, 0).numpy()
     low, high = pixels_HWC.min(), pixels_HWC.max()
     scaled_HWC = (pixels_HWC - low) * (255 / (high - low) if high > low else 0)
-    return np.rint(scaled_HWC).astype(np.uint8)
+    image_HWC: NDArray[np.uint8] = np.rint(scaled_HWC).astype(np.uint8)
+    return image_HWC
 
 
 def patch_labels(source_nN: Tensor) -> NDArray[np.int64]:

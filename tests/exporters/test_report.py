@@ -76,8 +76,8 @@ def report(**changes: object) -> ExportReport:
                 block="00_all",
                 variant="merged",
                 regions=2,
-                operators={"linear": 72, "bmm": 24},
-                outside={"topk": 12},
+                operators={"linear": 72, "bmm": 24, "topk": 12, "gather": 9},
+                outside={"topk": 12, "gather": 7},
             ),
         ),
         "stages": tuple(
@@ -143,9 +143,11 @@ def test_page_names_every_record() -> None:
         "4.10e-06",
         "1150 of 1152, 2 tied",
         "more than 70 dB",
-        "2 regions, 96 operators inside, 12 outside",
+        "2 regions; 19 of 117 operators outside",
         "linear72",
         "topk12 outside",
+        "gather7 outside",
+        "gather2",
         "emit vit / merged",
         "9.40 s",
         "980 MiB",
@@ -187,7 +189,7 @@ def hostile_report() -> ExportReport:
         block=HOSTILE,
         variant=HOSTILE,
         regions=1,
-        operators={HOSTILE: 1},
+        operators={HOSTILE: 3},
         outside={HOSTILE: 2},
     )
     stage = StageRecord(component=HOSTILE, variant=HOSTILE, stage=HOSTILE, seconds=1.0, peak_rss_bytes=1)

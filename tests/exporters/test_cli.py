@@ -1,0 +1,185 @@
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import tm_export
+from tm_export.exporters.cli import main
+from tm_export.exporters.errors import UsageError
+from tm_export.runtime.manifest import read_manifest, verify_files
+
+MODELS = """
+import torch
+from torch import nn
+
+class PairMean(nn.Module):
+    '''Tokens [B, N, C]: neighbours are averaged.'''
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+    def forward(self, tokens):
+        merged = (tokens[:, ::2] + tokens[:, 1::2]) / 2
+        return self.head(merged)
+
+def build():
+    print("the user's own chatter")
+    torch.manual_seed(0)
+    return PairMean().eval(), torch.randn(2, 8, 4)
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = tmp_path / "models.py"
+    path.write_text(MODELS)
+    return f"{path}:build"
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    code = (
+        "import sys; from tm_export.exporters.cli import main; code = main(['--help']); "
+        "assert 'torch' not in sys.modules and 'pydantic' not in sys.modules; sys.exit(code)"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stderr
+    for option in ("--target", "--precision", "--merge-lowering", "--dry-run", "FILE.py:FUNC", "Exit codes"):
+        assert option in done.stdout
+    assert seconds < 5  # 1.0 s on an idle machine; importing torch alone takes longer than this on a busy one
+
+
+def test_import_of_the_package_is_light() -> None:
+    code = "import sys, tm_export; assert 'torch' not in sys.modules; assert callable(tm_export.export)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_attribute_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'compile'"):
+        _ = tm_export.compile
+
+
+def test_list_shows_models_and_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"ondevice-sora-tiny +seeded", shown)
+    assert re.search(r"tinychart-3b +checkpoint", shown)
+    for target in ("coreml", "executorch", "onnx"):
+        assert target in shown.splitlines()[-3:][0] + shown.splitlines()[-2] + shown.splitlines()[-1]
+    assert main(["--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["targets"] == ["coreml", "executorch", "onnx"]
+    assert "tinychart-tiny" in [each["name"] for each in listed["models"]]
+
+
+def test_export_writes_a_bundle_and_says_what_it_is(
+    model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["-m", model, "--target", "onnx", "-o", str(out)]) == 0
+    shown = capfd.readouterr()
+    bundle = out / "models-build-onnx"
+    verify_files(bundle, read_manifest(bundle))
+    assert [path.name for path in out.iterdir()] == ["models-build-onnx"]
+    assert f"{bundle}: " in shown.out
+    assert re.search(r"verified, in \d.*peak RSS \d", shown.out)
+    assert re.search(r"model/full +onnxruntime +output_0", shown.out)
+    assert "model/00_full.onnx" in shown.out
+    for stage in ("capture", "rewrite", "emit", "verify"):
+        assert re.search(rf"model full: {stage} \d+\.\d s", shown.err)
+    assert "seeded" not in shown.err
+
+
+def test_json_is_one_object_and_nothing_else(
+    model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["-m", model, "--target", "onnx", "--target", "executorch", "-o", str(tmp_path / "out"), "--json"]
+    assert main(argv) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["exit_code"] == 0
+    assert [bundle["target"] for bundle in answer["bundles"]] == ["onnx", "executorch"]
+    for bundle in answer["bundles"]:
+        assert Path(bundle["path"], "manifest.json").is_file()
+        assert bundle["weights"] == "module"
+        assert bundle["peak_rss_bytes"] > 50e6
+        assert {record["engine"] for record in bundle["parity"]} >= {"rewrite"}
+        assert all(record["passed"] for record in bundle["parity"])
+
+
+def test_json_tells_an_error_on_stdout_too(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["-m", "no-such-model", "--target", "onnx", "--json"]) == 2
+    shown = capfd.readouterr()
+    answer = json.loads(shown.out)
+    assert answer["exit_code"] == 2
+    assert "unknown model 'no-such-model'" in answer["error"]
+    assert shown.err == f"tm-export: error: {answer['error']}\n"
+
+
+def test_dry_run_shows_merge_sites_and_writes_nothing(
+    model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["-m", model, "--target", "coreml", "-o", str(out), "--dry-run"]) == 0
+    shown = capfd.readouterr().out
+    assert f"would write to {out / 'models-build-coreml'}: model/00_full.mlpackage" in shown
+    assert not out.exists()
+
+
+def test_dry_run_of_the_default_model_says_that_it_is_seeded_and_where_it_merges(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--target", "onnx", "--dry-run", "--json", "-o", str(tmp_path)]) == 0
+    (plan,) = json.loads(capfd.readouterr().out)["plans"]
+    assert plan["artifacts"] == ["denoiser/00_full.onnx", "denoiser/00_merged.onnx"]
+    merged = [site for site in plan["merges"] if site["variant"] == "merged"]
+    assert merged
+    assert all(site["tokens_after"] < site["tokens_before"] for site in merged if site["kind"] == "merge")
+
+
+def test_seeded_weights_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tm_export.exporters import compile as compiler
+
+    monkeypatch.setattr(compiler, "plan", lambda *_: ())
+    assert main(["--target", "onnx", "--dry-run", "-o", str(tmp_path)]) == 0
+    assert "the weights of ondevice-sora-tiny are seeded, not trained" in capfd.readouterr().err
+
+
+def test_python_export_gives_a_bundle_that_runs_as_the_module_does(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    module, x = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()).eval(), torch.randn(2, 4)
+    bundle = tm_export.export(module, x, target="onnx", out=tmp_path)
+    assert bundle.path == tmp_path / "sequential-onnx"
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    with bundle.open() as session:
+        (output,) = session.run({session.variant.inputs[0].name: x.numpy()}).values()
+    torch.testing.assert_close(torch.from_numpy(output), module(x).detach())
+
+
+def test_python_export_takes_a_name_in_place_of_a_module(model: str, tmp_path: Path) -> None:
+    bundle = tm_export.export(model, target="onnx", out=tmp_path, name="renamed")
+    assert bundle.path == tmp_path / "renamed-onnx"
+    with pytest.raises(UsageError, match="brings its own example inputs"):
+        tm_export.export(model, torch.ones(1), out=tmp_path)
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml", "executorch"])
+def test_two_exports_are_equal_byte_for_byte_but_for_times(model: str, tmp_path: Path, target: str) -> None:
+    def contents(out: Path) -> dict[str, bytes]:
+        folder = tm_export.export(model, target=target, out=out).path
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        times = {"reports/export.json", "reports/index.html"}
+        return {name: path.read_bytes() for name, path in files.items() if name not in times}
+
+    first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
