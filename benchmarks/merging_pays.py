@@ -87,7 +87,7 @@ def export(case: Case, folder: Path) -> dict[str, int]:
     from tm_export.exporters.options import ExportOptions
     from tm_export.exporters.rewrite import lower_merges, raise_merges
     from tm_export.exporters.targets.base import Signature, find_target
-    from tm_export.exporters.worker import emit_in_worker
+    from tm_export.exporters.worker import start_emission
 
     options, macs = ExportOptions(), {}
     for merged in (False, True):
@@ -101,7 +101,7 @@ def export(case: Case, folder: Path) -> dict[str, int]:
         for target in map(find_target, ("onnx", "executorch")):
             program = target.legalize(lower_merges(raised, target.costs(options), options, half=False), options)
             path = folder / f"{name}{target.suffix}"
-            emit_in_worker(program, names, path, target, options)
+            start_emission(program, names, path, target, options).wait()
             placement = target.placement(path)
             print(f"  {path.name}: {placement.regions} regions, outside {sum(placement.outside.values())}", flush=True)
     return macs

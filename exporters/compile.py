@@ -10,19 +10,24 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import Tensor
+from torch.export import ExportedProgram
+
 from tm_export.exporters.capture import capture
 from tm_export.exporters.describe import merge_sites, signature_of, variant_of, write_golden
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.progress import Progress
 from tm_export.exporters.records import ExportReport, MergeSite, ParityRecord, PlacementRecord, StageRecord
-from tm_export.exporters.rewrite import expose_decisions, lower_merges, raise_merges
+from tm_export.exporters.report.page import Picture
+from tm_export.exporters.report.trace import region_pictures
+from tm_export.exporters.rewrite import Raised, expose_decisions, lower_merges, raise_merges
 from tm_export.exporters.sites import decisions_of
 from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.stopwatch import Stopwatch
-from tm_export.exporters.targets.base import Target
+from tm_export.exporters.targets.base import Signature, Target
 from tm_export.exporters.verify.artifact import Artifact, Probe, check_artifact, check_rewrite
 from tm_export.exporters.verify.replay import replay
-from tm_export.exporters.worker import emit_in_worker
+from tm_export.exporters.worker import Emission, start_emission
 from tm_export.runtime import manifest
 
 BLOCK = "00"
@@ -36,6 +41,26 @@ class Compiled:
     components: tuple[manifest.Component, ...]
     golden: tuple[manifest.Golden, ...]
     report: ExportReport
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One variant on its way: rewritten, and being emitted.
+
+    `probe` is the program with its decisions as further outputs; None if it decides nothing.
+    """
+
+    component: ComponentSource
+    variant: manifest.Variant
+    raised: Raised
+    program: ExportedProgram
+    probe: ExportedProgram | None
+    outputs: tuple[Tensor, ...]
+    signature: Signature
+    emission: Emission
+    watch: Stopwatch
+    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +73,7 @@ class CompiledVariant:
     parity: tuple[ParityRecord, ...]
     placement: PlacementRecord
     stages: tuple[StageRecord, ...]
+    pictures: tuple[Picture, ...]
 
 
 def compile_model(
@@ -61,9 +87,9 @@ def compile_model(
     components: list[manifest.Component] = []
     done: list[CompiledVariant] = []
     for component in source.components:
-        compiled = [
-            compile_variant(component, name, target, options, staging, report) for name in component.variants
-        ]
+        # A converter works on one variant, in its own process, while the next is captured here.
+        prepared = [prepare(component, name, target, options, staging, report) for name in component.variants]
+        compiled = [finish(one, target, options, staging) for one in prepared]
         block = manifest.Block(name=BLOCK, variants=tuple(one.variant for one in compiled))
         components.append(manifest.Component(name=component.name, blocks=(block,)))
         done += compiled
@@ -81,6 +107,7 @@ def compile_model(
             total_seconds=time.monotonic() - started,
             total_bytes=sum(file.stat().st_size for file in staging.rglob("*") if file.is_file()),
         ),
+        pictures=tuple(picture for one in done for picture in one.pictures),
     )
 
 
@@ -94,43 +121,52 @@ def plan(source: ModelSource, target: Target, options: ExportOptions) -> tuple[M
     return tuple(sites)
 
 
-def compile_variant(
+def prepare(
     component: ComponentSource, name: str, target: Target, options: ExportOptions, staging: Path, report: Progress
-) -> CompiledVariant:
-    """Export one variant of one component."""
+) -> Prepared:
+    """Capture and rewrite one variant, and start to emit it."""
     inputs = component.example_inputs
-    costs, half = target.costs(options), target.precision(options) == "fp16"
     watch = Stopwatch(component.name, name, report)
-
     with watch.stage("capture"):
-        captured = capture(component.variants[name](), inputs, options.seed)
+        module = component.variants[name]()
+        captured = capture(module, inputs, options.seed)
         outputs = replay(captured, inputs).outputs
         signature = signature_of(component, outputs)
-
     with watch.stage("rewrite"):
         raised = raise_merges(captured, options.seed)
-        program = target.legalize(lower_merges(raised.program, costs, options, half=half), options)
-
+        program = _lowered(raised.program, target, options)
+        probe = _lowered(expose_decisions(raised.program), target, options) if decisions_of(raised.program) else None
     path = staging / component.name / f"{BLOCK}_{name}{target.suffix}"
-    with watch.stage("emit"):
-        watch.worker_peak_bytes = emit_in_worker(program, signature, path, target, options)
+    emission = start_emission(program, signature, path, target, options)
     variant = variant_of(name, path.relative_to(staging).as_posix(), signature, inputs, outputs, target)
+    pictures = region_pictures(module, inputs)
+    return Prepared(component, variant, raised, program, probe, outputs, signature, emission, watch, pictures)
 
+
+def finish(prepared: Prepared, target: Target, options: ExportOptions, staging: Path) -> CompiledVariant:
+    """Wait for the artifact, verify it, and describe it."""
+    component, variant, watch = prepared.component, prepared.variant, prepared.watch
+    inputs, path = component.example_inputs, staging / variant.artifact
+    with watch.stage("emit"):
+        watch.worker_peak_bytes = prepared.emission.wait()
     with watch.stage("verify"), tempfile.TemporaryDirectory(dir=staging) as scratch:
-        probe: Probe | None = None
-        if decisions_of(raised.program):
-            exposed = lower_merges(expose_decisions(raised.program), costs, options, half=half)
-            probe = Probe(target.legalize(exposed, options), Path(scratch) / f"probe{target.suffix}")
-        artifact = Artifact(component.name, BLOCK, variant, path, captured, raised.program, probe)
-        parity = [*check_rewrite(artifact, program, inputs), *check_artifact(artifact, inputs, target, options)]
-
+        probe = prepared.probe and Probe(prepared.probe, Path(scratch) / f"probe{target.suffix}")
+        artifact = Artifact(component.name, BLOCK, variant, path, prepared.raised.program, probe)
+        parity = check_rewrite(artifact, prepared.program, inputs)
+        parity += check_artifact(artifact, inputs, target, options)
     return CompiledVariant(
         variant=variant,
-        golden=write_golden(staging, component.name, BLOCK, name, signature, inputs, outputs),
-        merges=merge_sites(component.name, name, raised, target, options),
+        golden=write_golden(staging, component.name, BLOCK, variant.name, prepared.signature, inputs, prepared.outputs),
+        merges=merge_sites(component.name, variant.name, prepared.raised, target, options),
         parity=tuple(parity),
         placement=PlacementRecord(
-            component=component.name, block=BLOCK, variant=name, **asdict(target.placement(path))
+            component=component.name, block=BLOCK, variant=variant.name, **asdict(target.placement(path))
         ),
         stages=tuple(watch.records),
+        pictures=prepared.pictures,
     )
+
+
+def _lowered(raised: ExportedProgram, target: Target, options: ExportOptions) -> ExportedProgram:
+    half = target.precision(options) == "fp16"
+    return target.legalize(lower_merges(raised, target.costs(options), options, half=half), options)

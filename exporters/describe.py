@@ -28,11 +28,13 @@ def signature_of(component: ComponentSource, outputs: Sequence[Tensor]) -> Signa
     return Signature(component.input_names, names)
 
 
-def tensor_specs(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[manifest.TensorSpec, ...]:
+def tensor_specs(
+    names: Sequence[str], tensors: Sequence[Tensor], target: Target
+) -> tuple[manifest.TensorSpec, ...]:
     """Names, dtypes and shapes."""
     return tuple(
         manifest.TensorSpec.model_validate(
-            {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": tuple(tensor.shape)}
+            {"name": name, "dtype": target.dtype(tensor.dtype), "shape": tuple(tensor.shape)}
         )
         for name, tensor in zip(names, tensors, strict=True)
     )
@@ -46,8 +48,8 @@ def variant_of(
         name=name,
         artifact=artifact,
         function="main" if target.name == "coreml" else "forward",
-        inputs=tensor_specs(signature.inputs, inputs),
-        outputs=tensor_specs(signature.outputs, outputs),
+        inputs=tensor_specs(signature.inputs, inputs, target),
+        outputs=tensor_specs(signature.outputs, outputs, target),
     )
 
 

@@ -86,10 +86,8 @@ def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
         if node.op == "call_function" and node.name in taken:
             node._rename(f"{node.name}_value")
     for new, old in zip(new_placeholders, old_placeholders, strict=True):
-        new._rename(old.name)
-        new.target = new.name
+        new.name = new.target = old.name  # `_rename` would refuse `input`, a name of Python's own
         new.meta = dict(old.meta)
-        assert new.name == old.name, (new.name, old.name)
     (output,) = (node for node in traced.graph.nodes if node.op == "output")
     results = output.args[0] if isinstance(output.args[0], list | tuple) else (output.args[0],)
     output.args = (tuple(results),)

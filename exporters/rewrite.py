@@ -19,7 +19,6 @@ from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.retrace import with_graph
 from tm_export.exporters.rules import RAISING
 from tm_export.exporters.rules.base import Firing, apply_rules
-from tm_export.exporters.simplify import simplify
 from tm_export.exporters.sites import Site, decisions_of, find_sites, groups_of, work_of
 
 
@@ -44,7 +43,7 @@ class Raised:
 def raise_merges(program: ExportedProgram, seed: int) -> Raised:
     """Recognise what merges tokens, however it is written."""
     raised, firings = apply_rules(program, RAISING)
-    raised = fold_constants(simplify(raised), seed)
+    raised = fold_constants(raised, seed)
     return Raised(raised, tuple(find_sites(raised)), tuple(firings))
 
 
@@ -68,7 +67,7 @@ def lower_merges(program: ExportedProgram, costs: CostModel, options: ExportOpti
     for group in groups_of(program):
         form = costs.forms[choose(work_of(group), costs, options, half=half).form]
         forms |= dict.fromkeys(group, form)
-    return fold_constants(simplify(lower(program, forms)), options.seed)
+    return fold_constants(lower(program, forms), options.seed)
 
 
 def expose_decisions(program: ExportedProgram) -> ExportedProgram:

@@ -32,37 +32,47 @@ _PERMUTATIONS: Final = {aten.permute.default, aten.transpose.int}
 
 def simplify(program: ExportedProgram) -> ExportedProgram:
     """Return the program without operators that change nothing, and with chains of views, or of permutations, made one."""
+    return retrace(program, simplified)
 
-    def translate(node: fx.Node, values: Values) -> Any:
-        if node.target in _FULL:
-            value = value_of(node)
-            number = _FULL[node.target] if _FULL[node.target] is not None else node.args[-1]
-            return torch.full(value.shape, number, dtype=value.dtype)
-        if node.op != "call_function" or not node.args or not isinstance(node.args[0], fx.Node):
-            return KEEP
-        source = node.args[0]
-        if not isinstance(node.meta.get("val"), Tensor) or not isinstance(source.meta.get("val"), Tensor):
-            return KEEP
-        before, after = value_of(source), value_of(node)
-        if node.target in _SAME_IF_SAME_SHAPE and before.shape == after.shape:
-            return values(source)
-        if node.target in _SAME_IF_SAME_DTYPE and before.dtype == after.dtype:
-            return values(source)
-        if node.target in _VIEWS:
-            while source.target in _VIEWS:
-                source = source.args[0]
-            viewed = values(source)
-            return viewed if viewed.shape == after.shape else viewed.reshape(after.shape)
-        if node.target in _PERMUTATIONS and _moves_only_ones(node):
-            return values(source).reshape(after.shape)
-        if node.target in _PERMUTATIONS and source.target in _PERMUTATIONS:
-            outer, inner = _permutation(node), _permutation(source)
-            order = [inner[d] for d in outer]
-            origin = values(source.args[0])
-            return origin if order == list(range(len(order))) else origin.permute(order)
+
+def simplified(node: fx.Node, values: Values) -> Any:
+    """The value of a node that does nothing, or less than it says; `KEEP` for all others.
+
+    A translator that lets a node be answers with this instead of `KEEP`, and saves a pass.
+    """
+    if node.op != "call_function":
         return KEEP
+    if node.target in _FULL:
+        value = value_of(node)
+        number = node.args[-1] if _FULL[node.target] is None else _FULL[node.target]
+        return torch.full(value.shape, number, dtype=value.dtype)  # type: ignore[arg-type]
+    source = node.args[0] if node.args else None
+    if not isinstance(source, fx.Node) or not all(isinstance(n.meta.get("val"), Tensor) for n in (node, source)):
+        return KEEP
+    before, after = value_of(source), value_of(node)
+    if node.target in _SAME_IF_SAME_SHAPE and before.shape == after.shape:
+        return values(source)
+    if node.target in _SAME_IF_SAME_DTYPE and before.dtype == after.dtype:
+        return values(source)
+    if node.target in _VIEWS:
+        while source.target in _VIEWS:
+            source = source.args[0]  # type: ignore[assignment, union-attr]
+        viewed = values(source)
+        return viewed if viewed.shape == after.shape else viewed.reshape(after.shape)
+    if node.target in _PERMUTATIONS:
+        return _simplified_permutation(node, source, values)
+    return KEEP
 
-    return retrace(program, translate)
+
+def _simplified_permutation(node: fx.Node, source: fx.Node, values: Values) -> Any:
+    if _moves_only_ones(node):
+        return values(source).reshape(value_of(node).shape)
+    if source.target not in _PERMUTATIONS:
+        return KEEP
+    outer, inner = _permutation(node), _permutation(source)
+    order = [inner[d] for d in outer]
+    origin = values(source.args[0])
+    return origin if order == list(range(len(order))) else origin.permute(order)
 
 
 def _permutation(node: fx.Node) -> list[int]:

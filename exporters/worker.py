@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
+import signal
 import sys
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -21,33 +23,50 @@ from tm_export.exporters.stopwatch import peak_rss_bytes
 from tm_export.exporters.targets.base import Signature, Target, find_target
 
 
-def emit_in_worker(
-    program: ExportedProgram, signature: Signature, artifact: Path, target: Target, options: ExportOptions
-) -> int:
-    """Emit the program to `artifact`; returns the worker's peak resident set in bytes.
+@dataclass(frozen=True)
+class Emission:
+    """An artifact that a worker is writing."""
 
-    Raises `ConversionRefused` as the target does, and when the converter itself crashes.
-    """
+    target: str
+    artifact: Path
+    saved: Path
+    pool: ProcessPoolExecutor
+    job: Future[int]
+
+    def wait(self) -> int:
+        """Wait until it is written; returns the worker's peak resident set in bytes.
+
+        Raises `ConversionRefused` as the target does, and when the converter itself crashes.
+        """
+        try:
+            return self.job.result()
+        except BrokenProcessPool as error:
+            raise ConversionRefused(
+                f"the converter for {self.target} crashed on {self.artifact.name} (killed, or out of memory): "
+                "free memory, or try another --merge-lowering"
+            ) from error
+        finally:
+            self.pool.shutdown()
+            self.saved.unlink(missing_ok=True)
+
+
+def start_emission(
+    program: ExportedProgram, signature: Signature, artifact: Path, target: Target, options: ExportOptions
+) -> Emission:
+    """Start to emit the program to `artifact`, in a process of its own."""
     # Forking a process that has run PyTorch can hang in its thread pool; a server that has not is forked instead.
     context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(["tm_export.exporters.worker_setup"])
     artifact.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=artifact.parent) as folder,
-        ProcessPoolExecutor(max_workers=1, mp_context=context) as pool,
-    ):
-        saved = Path(folder) / "program.pt2"
-        torch.export.save(program, saved)
-        try:
-            with _hidden_main():
-                job = pool.submit(_emit, target.name, saved, signature, artifact, options)
-            return job.result()
-        except BrokenProcessPool as error:
-            raise ConversionRefused(
-                f"the converter for {target.name} crashed on {artifact.name} (killed, or out of memory): "
-                "free memory, or try another --merge-lowering"
-            ) from error
+    saved = artifact.with_name(f".{artifact.name}.pt2")
+    buffer = io.BytesIO()  # writing to a full disk itself, torch would abort the process
+    torch.export.save(program, buffer)
+    saved.write_bytes(buffer.getbuffer())
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_leave_interrupts_to_the_tool)
+    with _hidden_main():
+        job = pool.submit(_emit, target.name, saved, signature, artifact, options)
+    return Emission(target.name, artifact, saved, pool, job)
 
 
 @contextmanager
@@ -59,6 +78,10 @@ def _hidden_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def _leave_interrupts_to_the_tool() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _emit(target: str, program: Path, signature: Signature, artifact: Path, options: ExportOptions) -> int:

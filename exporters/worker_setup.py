@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from typing import Any
 
+logging.disable(logging.WARNING)  # what converters warn of, the user can do nothing about
+warnings.simplefilter("ignore")
 os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported; coremltools has no other way to be quiet
 
 import coremltools

@@ -16,7 +16,8 @@ from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
 from tm_export.exporters.lowering.pairs import lower_pair_mean, lower_pair_repeat
 from tm_export.exporters.lowering.selection import Selection, joined, of_index
-from tm_export.exporters.retrace import KEEP, Values, is_float, retrace, value_of
+from tm_export.exporters.retrace import Values, is_float, retrace, value_of
+from tm_export.exporters.simplify import simplified
 
 aten = torch.ops.aten
 
@@ -71,7 +72,7 @@ def lower(program: ExportedProgram, form_of: Mapping[fx.Node, Form]) -> Exported
         if any(isinstance(values(source), Chosen) for source in node.all_input_nodes):
             moved = _MOVES[node.target](node, values) if node.target in _MOVES else None
             return moved if moved is not None else _on_tensors(node, values)
-        return KEEP
+        return simplified(node, values)
 
     return retrace(program, translate)
 

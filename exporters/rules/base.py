@@ -11,7 +11,8 @@ from torch import fx
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-from tm_export.exporters.retrace import KEEP, Values, retrace
+from tm_export.exporters.retrace import Values, retrace
+from tm_export.exporters.simplify import simplified
 from tm_export.exporters.source import source_line
 
 
@@ -57,7 +58,7 @@ class Rule(ABC, Generic[M]):
 
 
 def apply_rules(program: ExportedProgram, rules: Sequence[Rule[Any]]) -> tuple[ExportedProgram, list[Firing]]:
-    """Apply the first rule that fires at each node, in one pass over the graph.
+    """Apply the first rule that fires at each node, and simplify what no rule touches, in one pass.
 
     Returns the rewritten program and a record for every rule that looked at a node.
     """
@@ -77,6 +78,6 @@ def apply_rules(program: ExportedProgram, rules: Sequence[Rule[Any]]) -> tuple[E
             firings.append(Firing(rule.name, str(node.target), source_line(node), fired, reason))
             if fired:
                 return rule.rewrite(node, match, values)
-        return KEEP
+        return simplified(node, values)
 
     return retrace(program, translate), firings

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
+import torch
+from torch import fx
 from torch.export import ExportedProgram
 
-from tm_export.exporters.errors import UsageError
+from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.lowering.cost import CostModel
 from tm_export.exporters.options import ExportOptions, Precision
+from tm_export.exporters.source import source_line
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class Target(Protocol):
         """What each form of merging costs here."""
         ...
 
+    def dtype(self, dtype: torch.dtype) -> str:
+        """The name of the dtype that an input or output of this dtype has in an artifact."""
+        ...
+
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
         """The program in the operators that this target runs best."""
         ...
@@ -79,3 +87,29 @@ def find_target(name: str) -> Target:
             target: Target = entry.load()
             return target
     raise UsageError(f"target {name!r} is not known: choose one of {', '.join(target_names())}")
+
+
+def refusal(target: str, program: ExportedProgram, error: BaseException) -> ConversionRefused:
+    """The error for a converter's failure: the operator that it stumbled over and the user's line, where known."""
+    messages = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in messages:
+        messages.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    text = "\n".join(messages)
+    for node in program.graph.nodes:
+        if isinstance(node, fx.Node) and node.op == "call_function" and _names(node, text):
+            return ConversionRefused(
+                f"{target} has no operator for {node.target} at {source_line(node) or node.name}: "
+                "write it in other operators"
+            )
+    first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+    return ConversionRefused(f"{target} conversion failed: {type(error).__name__}: {first}")
+
+
+def _names(node: fx.Node, text: str) -> bool:
+    """Whether an error's text names the node, or its operator under any namespace."""
+    operator = str(node.target).split(".")[1].removeprefix("special_") if "." in str(node.target) else ""
+    unsupported = rf"(?:aten|prims|node|op)(?:::|\.|\s)+(?:special_)?{re.escape(operator)}\b"
+    named = re.search(rf"node {re.escape(node.name)}[, ]", text)
+    return bool(named) or bool(operator and re.search(unsupported, text))

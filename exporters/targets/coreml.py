@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import uuid
@@ -13,20 +12,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from torch import fx
+import torch
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from tm_export.exporters.decompose import decompose
-from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.lowering.cost import COREML, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
-from tm_export.exporters.retrace import value_of
+from tm_export.exporters.retrace import is_float, placeholders_of, with_graph
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.gelu import GeluByTanh
-from tm_export.exporters.simplify import simplify
-from tm_export.exporters.source import source_line
-from tm_export.exporters.targets.base import Placement, Signature
+from tm_export.exporters.rules.spelling import SPELLING
+from tm_export.exporters.targets.base import Placement, Signature, refusal
 
 OFF_NEURAL_ENGINE: Final = frozenset({
     "topk", "gather", "gather_along_axis", "gather_nd", "scatter", "scatter_along_axis", "scatter_nd", "argsort",
@@ -49,29 +47,33 @@ class CoremlTarget:
         """Costs on the Neural Engine, from published measurements."""
         return COREML
 
+    def dtype(self, dtype: torch.dtype) -> str:
+        """As in PyTorch, but that integers have 32 bits."""
+        return "int32" if dtype in (torch.int64, torch.int16, torch.bool) else str(dtype).removeprefix("torch.")
+
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
-        """Take apart what coremltools does not know, and write out what it gets wrong."""
-        program, _ = apply_rules(program, (GeluByTanh(),))
-        return decompose(simplify(program), _coremltools_knows)
+        """Write out what coremltools gets wrong."""
+        program, _ = apply_rules(program, (GeluByTanh(), *SPELLING))
+        return program
 
     def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
         """Write the package at `path`."""
-        os.environ["TQDM_DISABLE"] = "1"  # coremltools has no other way to be quiet
         import coremltools as ct
 
         logging.getLogger("coremltools").setLevel(logging.ERROR)
         half = self.precision(options) == "fp16"
+        program = decompose(_named_inputs(program, signature.inputs), _coremltools_knows)
         try:
             model = ct.convert(
                 program,
                 convert_to="mlprogram",
-                outputs=[ct.TensorType(name=name) for name in signature.outputs],
+                outputs=_output_types(program, signature.outputs),
                 minimum_deployment_target=ct.target.iOS18,
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
                 skip_model_load=True,
             )
         except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
-            raise _refusal(program, error) from error
+            raise refusal("Core ML", program, error) from error
         with tempfile.TemporaryDirectory() as folder:
             saved = Path(folder) / path.name
             model.save(str(saved))
@@ -100,15 +102,32 @@ def _coremltools_knows(op: OpOverload) -> bool:
     return sanitize_op_kind(op.name()) in _TORCH_OPS_REGISTRY
 
 
-def _refusal(program: ExportedProgram, error: Exception) -> ConversionRefused:
-    """Name the operator that coremltools refuses, and the user's line that it stands in."""
-    text = str(error).strip().splitlines()
-    for node in program.graph.nodes:
-        if isinstance(node, fx.Node) and node.op == "call_function" and f"node {node.name}," in (text[0] if text else ""):
-            return ConversionRefused(
-                f"Core ML has no operator for {node.target} at {source_line(node)}: write it in other operators"
-            )
-    return ConversionRefused(f"Core ML conversion failed: {text[0] if text else type(error).__name__}")
+def _named_inputs(program: ExportedProgram, names: tuple[str, ...]) -> ExportedProgram:
+    """Give the user's inputs their public names: coremltools takes them from the graph, which has them in small."""
+    specs = list(program.graph_signature.input_specs)
+    nodes = {node.name: node for node in placeholders_of(program.graph)}
+    public = iter(names)
+    for i, spec in enumerate(specs):
+        if spec.kind is InputKind.USER_INPUT:
+            node, name = nodes[spec.arg.name], next(public)
+            for other in program.graph.nodes:
+                if other.name == name and other is not node:
+                    other._rename(f"{name}_value")
+            node.name = node.target = name
+            specs[i] = InputSpec(spec.kind, TensorArgument(name), spec.target)
+    return with_graph(program, program.graph_module, specs, program.graph_signature.output_specs)
+
+
+def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]:
+    """Outputs by name; floats leave in fp32, whatever the precision inside."""
+    import coremltools as ct
+    import numpy as np
+
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    return [
+        ct.TensorType(name=name, dtype=np.float32) if is_float(node) else ct.TensorType(name=name)
+        for name, node in zip(names, output.args[0], strict=True)
+    ]
 
 
 def _operators(path: Path) -> list[str]:
@@ -135,6 +154,7 @@ def _make_deterministic(package: Path) -> None:
     """Write the specification with sorted maps, and derive the package's identifiers from its contents."""
     from coremltools.proto import Model_pb2
 
+    (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # names of our graph; no use on a phone
     data = package / "Data" / "com.apple.CoreML"
     specification = data / "model.mlmodel"
     model = Model_pb2.Model()

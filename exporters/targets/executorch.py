@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from torch import fx
 from torch.export import ExportedProgram
 
@@ -14,7 +15,7 @@ from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.lowering.cost import COREML, PORTABLE, XNNPACK, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.source import source_line
-from tm_export.exporters.targets.base import Placement, Signature
+from tm_export.exporters.targets.base import Placement, Signature, refusal
 from tm_export.exporters.targets.xnnpack_rules import legalize_for_xnnpack
 
 
@@ -39,6 +40,10 @@ class ExecutorchTarget:
         """Costs by backend."""
         return {"xnnpack": XNNPACK, "portable": PORTABLE, "coreml": COREML}[options.backend]
 
+    def dtype(self, dtype: torch.dtype) -> str:
+        """As in PyTorch."""
+        return str(dtype).removeprefix("torch.")
+
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
         """For XNNPACK, the forms that its partitioner takes."""
         return legalize_for_xnnpack(program) if options.backend == "xnnpack" else program
@@ -52,8 +57,7 @@ class ExecutorchTarget:
             edge = to_edge_transform_and_lower(program, partitioner=_partitioners(options))
             lowered = edge.to_executorch()
         except Exception as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ConversionRefused(f"ExecuTorch conversion failed: {type(error).__name__}: {first}") from error
+            raise refusal("ExecuTorch", program, error) from error
         if options.backend != "coreml":  # that delegate loads on Apple's systems only
             _refuse_missing_kernels(lowered.exported_program().graph_module)
         with path.open("wb") as file:

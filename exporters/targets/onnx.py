@@ -11,14 +11,12 @@ from typing import Final
 import onnx
 import onnxslim
 import torch
-from torch import fx
 from torch.export import ExportedProgram
 
-from tm_export.exporters.errors import ConversionRefused, UsageError
+from tm_export.exporters.errors import UsageError
 from tm_export.exporters.lowering.cost import ONNX_CPU, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
-from tm_export.exporters.source import source_line
-from tm_export.exporters.targets.base import Placement, Signature
+from tm_export.exporters.targets.base import Placement, Signature, refusal
 
 OPSET: Final = 20
 """The oldest opset with Gelu as one operator; onnxruntime mobile builds of the last two years read it."""
@@ -41,6 +39,10 @@ class OnnxTarget:
     def costs(self, options: ExportOptions) -> CostModel:
         """Costs on onnxruntime's CPU provider."""
         return ONNX_CPU
+
+    def dtype(self, dtype: torch.dtype) -> str:
+        """As in PyTorch."""
+        return str(dtype).removeprefix("torch.")
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
         """Nothing: the exporter takes ATen as it is."""
@@ -79,22 +81,9 @@ def _export(program: ExportedProgram, signature: Signature) -> onnx.ModelProto:
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            raise _refusal(program, error) from error
+            raise refusal("ONNX", program, error) from error
     assert exported is not None
     return exported.model_proto
-
-
-def _refusal(program: ExportedProgram, error: Exception) -> ConversionRefused:
-    """Name the operator that has no translation, and the user's line that it stands in."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    for node in program.graph.nodes:
-        if isinstance(node, fx.Node) and node.op == "call_function" and f"'{node.target}'" in str(cause).replace("<OpOverload(op='", "'").replace("', overload='", ".").replace("')>", "'"):
-            return ConversionRefused(
-                f"ONNX has no operator for {node.target} at {source_line(node)}: write it in other operators"
-            )
-    return ConversionRefused(f"ONNX conversion failed: {str(cause).splitlines()[0]}")
 
 
 def _make_deterministic(model: onnx.ModelProto) -> None:

@@ -36,8 +36,8 @@ THIRD: Final = (ViewByReshape(), SelectBySlice())
 def legalize_for_xnnpack(program: ExportedProgram) -> ExportedProgram:
     """Rewrite what would fall out of the delegate."""
     program, _ = apply_rules(program, FIRST)
-    program, _ = apply_rules(simplify(program), SECOND)
-    program, _ = apply_rules(simplify(program), THIRD)
-    program = fold_weights(simplify(program))
+    program, _ = apply_rules(program, SECOND)
+    program, _ = apply_rules(program, THIRD)
+    program = fold_weights(program)
     CSEPass()(program.graph_module)
     return lift_scalars(simplify(program))

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.records import ParityRecord
 from tm_export.exporters.targets.base import Signature, Target
 from tm_export.exporters.verify.gates import REWRITE, gate_for
 from tm_export.exporters.verify.parity import Subject, check_parity
 from tm_export.exporters.verify.replay import replay
-from tm_export.exporters.worker import emit_in_worker
+from tm_export.exporters.worker import start_emission
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_for
-from tm_export.runtime.engines.base import Engine
+from tm_export.runtime.engines.base import Engine, EngineError
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What is verified: a variant's file, against the program that was captured and the one that was raised.
+    """What is verified: a variant's file, against the program that was raised.
 
     `probe` is None if the program decides nothing.
     """
@@ -41,7 +42,6 @@ class Artifact:
     block: str
     variant: manifest.Variant
     path: Path
-    captured: ExportedProgram
     raised: ExportedProgram
     probe: Probe | None
 
@@ -66,11 +66,11 @@ def check_artifact(
     """Compare the file, on each of its target's engines, with PyTorch."""
     probe, probe_variant = artifact.probe, artifact.variant
     if probe is not None:
-        probe_variant = _probe_variant(artifact, probe, inputs)
+        probe_variant = _probe_variant(artifact, probe, inputs, target)
         names = Signature(
             tuple(spec.name for spec in probe_variant.inputs), tuple(spec.name for spec in probe_variant.outputs)
         )
-        emit_in_worker(probe.program, names, probe.path, target, options)
+        start_emission(probe.program, names, probe.path, target, options).wait()
     records: list[ParityRecord] = []
     for engine in engines_for(target.name):
         exposed = None if probe is None else _runner(engine, probe.path, probe_variant, inputs)
@@ -80,12 +80,14 @@ def check_artifact(
     return records
 
 
-def _probe_variant(artifact: Artifact, probe: Probe, inputs: Sequence[Tensor]) -> manifest.Variant:
+def _probe_variant(
+    artifact: Artifact, probe: Probe, inputs: Sequence[Tensor], target: Target
+) -> manifest.Variant:
     """The probe's signature: the artifact's, and an integer output for each decision."""
     known = len(artifact.variant.outputs)
     decided = replay(probe.program, inputs).outputs[known:]
     extra = tuple(
-        manifest.TensorSpec(name=f"decision_{i}", dtype="int64", shape=tuple(index.shape))
+        manifest.TensorSpec(name=f"decision_{i}", dtype=target.dtype(index.dtype), shape=tuple(index.shape))
         for i, index in enumerate(decided)
     )
     return artifact.variant.model_copy(update={"outputs": (*artifact.variant.outputs, *extra)})
@@ -96,11 +98,14 @@ def _runner(
 ) -> Callable[[], tuple[Tensor, ...]]:
     def run() -> tuple[Tensor, ...]:
         arrays = {
-            spec.name: tensor.detach().contiguous().numpy()
+            spec.name: tensor.detach().contiguous().numpy().astype(spec.dtype)
             for spec, tensor in zip(variant.inputs, inputs, strict=True)
         }
-        with engine.open(path, variant) as session:
-            outputs = session.run(arrays)
+        try:
+            with engine.open(path, variant) as session:
+                outputs = session.run(arrays)
+        except EngineError as error:
+            raise ConversionRefused(f"{engine.name} does not run {path.name}: {error}") from error
         return tuple(torch.from_numpy(outputs[spec.name]) for spec in variant.outputs)
 
     return run
