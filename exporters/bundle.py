@@ -109,7 +109,7 @@ def write_bundle(
             if max_regions is not None:
                 require_regions(compiled.report.placement, max_regions)
         except (ParityFailed, BudgetExceeded) as error:
-            write_reports(compiled.report, failed)
+            write_reports(compiled.report, failed, compiled.pictures)
             raise type(error)(f"{error}. The reports are in {failed}") from None
         manifest = Manifest(
             model=source.name,
@@ -125,7 +125,7 @@ def write_bundle(
                 for block in component.blocks
             ),
         )
-        write_reports(compiled.report, staging / REPORTS)
+        write_reports(compiled.report, staging / REPORTS, compiled.pictures)
         (staging / MANIFEST_NAME).write_bytes(manifest_json(manifest))
     if (failed / PARITY).is_file():  # of an earlier try
         shutil.rmtree(failed)

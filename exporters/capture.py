@@ -16,7 +16,11 @@ from tm_export.exporters.constants import fold_constants, fold_masks, mark_const
 from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.source import source_of_trace
 
-_DATA_DEPENDENT = ("GuardOnDataDependentSymNode", "DataDependentOutputException", "DynamicOutputShapeException")
+_DATA_DEPENDENT = (
+    "GuardOnDataDependentSymNode",
+    "DataDependentOutputException",
+    "DynamicOutputShapeException",
+)
 
 
 def capture(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0) -> ExportedProgram:
@@ -102,7 +106,9 @@ def _explain(error: Exception, module: nn.Module) -> Exception:
 
 
 def _operator(chain: list[BaseException]) -> str:
-    return next((str(func) for error in chain if (func := getattr(error, "func", None))), type(chain[0]).__name__)
+    return next(
+        (str(func) for error in chain if (func := getattr(error, "func", None))), type(chain[0]).__name__
+    )
 
 
 def _trace_text(error: BaseException) -> str:

@@ -122,7 +122,12 @@ def plan(source: ModelSource, target: Target, options: ExportOptions) -> tuple[M
 
 
 def prepare(
-    component: ComponentSource, name: str, target: Target, options: ExportOptions, staging: Path, report: Progress
+    component: ComponentSource,
+    name: str,
+    target: Target,
+    options: ExportOptions,
+    staging: Path,
+    report: Progress,
 ) -> Prepared:
     """Capture and rewrite one variant, and start to emit it."""
     inputs = component.example_inputs
@@ -135,7 +140,11 @@ def prepare(
     with watch.stage("rewrite"):
         raised = raise_merges(captured, options.seed)
         program = _lowered(raised.program, target, options)
-        probe = _lowered(expose_decisions(raised.program), target, options) if decisions_of(raised.program) else None
+        probe = (
+            _lowered(expose_decisions(raised.program), target, options)
+            if decisions_of(raised.program)
+            else None
+        )
     path = staging / component.name / f"{BLOCK}_{name}{target.suffix}"
     emission = start_emission(program, signature, path, target, options)
     variant = variant_of(name, path.relative_to(staging).as_posix(), signature, inputs, outputs, target)
@@ -156,7 +165,9 @@ def finish(prepared: Prepared, target: Target, options: ExportOptions, staging: 
         parity += check_artifact(artifact, inputs, target, options)
     return CompiledVariant(
         variant=variant,
-        golden=write_golden(staging, component.name, BLOCK, variant.name, prepared.signature, inputs, prepared.outputs),
+        golden=write_golden(
+            staging, component.name, BLOCK, variant.name, prepared.signature, inputs, prepared.outputs
+        ),
         merges=merge_sites(component.name, variant.name, prepared.raised, target, options),
         parity=tuple(parity),
         placement=PlacementRecord(

@@ -66,7 +66,11 @@ def fold_constants(program: ExportedProgram, seed: int) -> ExportedProgram:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         program = _fold(program, known)
-    unread = [n for n in placeholders_of(program.graph) if not n.users and (n in generators or constant_of(n) is not None)]
+    unread = [
+        n
+        for n in placeholders_of(program.graph)
+        if not n.users and (n in generators or constant_of(n) is not None)
+    ]
     return _without_inputs(program, unread)
 
 
@@ -123,7 +127,9 @@ def _fold(program: ExportedProgram, known: dict[fx.Node, Any]) -> ExportedProgra
     frontier = [
         node
         for node, value in known.items()
-        if node.op == "call_function" and isinstance(value, Tensor) and any(user not in known for user in node.users)
+        if node.op == "call_function"
+        and isinstance(value, Tensor)
+        and any(user not in known for user in node.users)
     ]
     distinct: dict[Any, fx.Node] = {}
     keys = [distinct.setdefault(_content_key(known[node]), node) for node in frontier]
@@ -190,7 +196,9 @@ def _foldable(node: fx.Node, known: dict[fx.Node, Any]) -> bool:
     return small and all(source in known for source in node.all_input_nodes)
 
 
-def add_constants(program: ExportedProgram, tensors: Iterable[Tensor]) -> tuple[ExportedProgram, list[fx.Node]]:
+def add_constants(
+    program: ExportedProgram, tensors: Iterable[Tensor]
+) -> tuple[ExportedProgram, list[fx.Node]]:
     """Return the program with further constant inputs, in front of the user's, and their nodes."""
     graph = program.graph
     mode = fake_mode_of(program)
@@ -208,7 +216,10 @@ def add_constants(program: ExportedProgram, tensors: Iterable[Tensor]) -> tuple[
         with graph.inserting_before(anchor):
             node = graph.placeholder(name)
         assert node.name == name
-        node.meta = {"val": mode.from_tensor(added[name], static_shapes=True), "constant": added[name].numpy()}
+        node.meta = {
+            "val": mode.from_tensor(added[name], static_shapes=True),
+            "constant": added[name].numpy(),
+        }
         nodes.append(node)
     # Buffers, not constant tensors: ExecuTorch's passes lose track of the latter.
     specs[first_user:first_user] = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch.export import ExportedProgram
 from torch._ops import OpOverload
+from torch.export import ExportedProgram
 
 
 def decompose(program: ExportedProgram, knows: Callable[[OpOverload], bool]) -> ExportedProgram:

@@ -41,7 +41,12 @@ def tensor_specs(
 
 
 def variant_of(
-    name: str, artifact: str, signature: Signature, inputs: Sequence[Tensor], outputs: Sequence[Tensor], target: Target
+    name: str,
+    artifact: str,
+    signature: Signature,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    target: Target,
 ) -> manifest.Variant:
     """The manifest's entry for an artifact with one function."""
     return manifest.Variant(
@@ -70,7 +75,9 @@ def merge_sites(
                 tokens_before=site.tokens_before,
                 tokens_after=site.tokens_after,
                 form=choice.form if choice else "pairs",
-                reason=choice.reason if choice else "neighbours are halves of a view: one form for every target",
+                reason=choice.reason
+                if choice
+                else "neighbours are halves of a view: one form for every target",
                 costs_ns=choice.costs_ns if choice else {},
                 macs_saved=site.macs_saved,
             )
@@ -90,7 +97,10 @@ def write_golden(
     """Write inputs and PyTorch's outputs, so that an app can test itself, and name the files."""
     (staging / "golden").mkdir(exist_ok=True)
     paths = {}
-    for kind, names, tensors in (("inputs", signature.inputs, inputs), ("outputs", signature.outputs, outputs)):
+    for kind, names, tensors in (
+        ("inputs", signature.inputs, inputs),
+        ("outputs", signature.outputs, outputs),
+    ):
         paths[kind] = f"golden/{component}_{variant}_{kind}.safetensors"
         arrays = {name: tensor.detach().contiguous() for name, tensor in zip(names, tensors, strict=True)}
         save_file(arrays, staging / paths[kind])

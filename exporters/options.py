@@ -27,8 +27,14 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside the lists above."""
-        for name, allowed in (("precision", Precision), ("backend", Backend), ("merge_lowering", MergeLowering)):
+        for name, allowed in (
+            ("precision", Precision),
+            ("backend", Backend),
+            ("merge_lowering", MergeLowering),
+        ):
             value = getattr(self, name)
             if value is not None and value not in get_args(allowed):
                 option = name.replace("_", "-")
-                raise UsageError(f"{option} {value!r} is not known: choose one of {', '.join(get_args(allowed))}")
+                raise UsageError(
+                    f"{option} {value!r} is not known: choose one of {', '.join(get_args(allowed))}"
+                )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from tm_export.exporters.records import (
     ParityRecord,
     PlacementRecord,
 )
+from tm_export.exporters.report.page import Picture, render
 
 PARITY: Final = "parity.json"
 
@@ -23,20 +25,18 @@ _PLACEMENT = TypeAdapter(tuple[PlacementRecord, ...])
 _LISTS = {"merges", "parity", "placement"}
 
 
-def write_reports(report: ExportReport, folder: Path) -> None:
+def write_reports(report: ExportReport, folder: Path, pictures: Sequence[Picture] = ()) -> None:
     """Write `merges.json`, `parity.json`, `placement.json` (lists of records), `export.json`, `index.html`.
 
     `export.json` and `index.html` hold times and memory, and so differ from run to run; the others do not.
     """
-    from tm_export.exporters.report.page import render
-
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "merges.json", _MERGES.dump_json(report.merges, indent=2))
     _write(folder / PARITY, _PARITY.dump_json(report.parity, indent=2))
     _write(folder / "placement.json", _PLACEMENT.dump_json(report.placement, indent=2))
     rest = report.model_dump(mode="json", exclude=_LISTS) | {"peak_rss_bytes": peak_rss_bytes(report)}
     _write(folder / "export.json", json.dumps(rest, indent=2).encode())
-    _write(folder / "index.html", render(report).encode())
+    _write(folder / "index.html", render(report, pictures).encode())
 
 
 def read_reports(folder: Path) -> ExportReport:

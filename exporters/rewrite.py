@@ -53,7 +53,9 @@ def choose(work: Work, costs: CostModel, options: ExportOptions, *, half: bool) 
     if options.merge_lowering != "auto":
         if options.merge_lowering not in costs.forms:
             known = ", ".join(costs.forms)
-            raise UsageError(f"{costs.name} has no merge lowering {options.merge_lowering!r}: choose auto, {known}")
+            raise UsageError(
+                f"{costs.name} has no merge lowering {options.merge_lowering!r}: choose auto, {known}"
+            )
         return Choice(options.merge_lowering, "as asked for by --merge-lowering", estimates)
     form = costs.cheapest(work, half=half)
     others = ", ".join(f"{name} {ns / 1000:.0f}" for name, ns in estimates.items() if name != form)
@@ -61,7 +63,9 @@ def choose(work: Work, costs: CostModel, options: ExportOptions, *, half: bool) 
     return Choice(form, reason, estimates)
 
 
-def lower_merges(program: ExportedProgram, costs: CostModel, options: ExportOptions, *, half: bool) -> ExportedProgram:
+def lower_merges(
+    program: ExportedProgram, costs: CostModel, options: ExportOptions, *, half: bool
+) -> ExportedProgram:
     """Lower a raised program, each group of operations in its own form."""
     forms: dict[fx.Node, Form] = {}
     for group in groups_of(program):

@@ -47,7 +47,9 @@ def simplified(node: fx.Node, values: Values) -> Any:
         number = node.args[-1] if _FULL[node.target] is None else _FULL[node.target]
         return torch.full(value.shape, number, dtype=value.dtype)  # type: ignore[arg-type]
     source = node.args[0] if node.args else None
-    if not isinstance(source, fx.Node) or not all(isinstance(n.meta.get("val"), Tensor) for n in (node, source)):
+    if not isinstance(source, fx.Node) or not all(
+        isinstance(n.meta.get("val"), Tensor) for n in (node, source)
+    ):
         return KEEP
     before, after = value_of(source), value_of(node)
     if node.target in _SAME_IF_SAME_SHAPE and before.shape == after.shape:

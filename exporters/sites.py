@@ -33,7 +33,13 @@ _MOVEMENT = {
     aten.clone.default, aten.contiguous.default, aten.alias.default, aten.index.Tensor, aten.index_select.default,
     aten.permute.default, aten.transpose.int, aten.chunk.default, aten.narrow.default, aten.flatten.using_ints,
 }  # fmt: skip
-_JOINING = _MOVEMENT | {aten.cat.default, aten.div.Tensor, aten.mul.Tensor, aten.where.self, aten.stack.default}
+_JOINING = _MOVEMENT | {
+    aten.cat.default,
+    aten.div.Tensor,
+    aten.mul.Tensor,
+    aten.where.self,
+    aten.stack.default,
+}
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,24 @@ def find_sites(program: ExportedProgram) -> list[Site]:
             by_direction.setdefault(move[2] > move[1], []).append(move)
         decisions = [node for node in group if node.target in DECISIONS]
         for expands, some in sorted(by_direction.items()):
-            nodes = tuple(sorted([*(() if expands else decisions), *(m[0] for m in some)], key=position.__getitem__))
+            nodes = tuple(
+                sorted([*(() if expands else decisions), *(m[0] for m in some)], key=position.__getitem__)
+            )
             before, after = max(m[1] for m in some), (max if expands else min)(m[2] for m in some)
             found.append((nodes, _kind(some, expands), before, after, work_of(group)))
     found.sort(key=lambda site: position[site[0][-1]])
     ends = [position[site[0][-1]] for site in found] + [len(position)]
     order = list(program.graph.nodes)
     return [
-        Site(nodes, kind, _source(nodes), before, after, _saved(order[ends[i] : ends[i + 1]], before, after), work)
+        Site(
+            nodes,
+            kind,
+            _source(nodes),
+            before,
+            after,
+            _saved(order[ends[i] : ends[i + 1]], before, after),
+            work,
+        )
         for i, (nodes, kind, before, after, work) in enumerate(found)
     ]
 
@@ -133,8 +149,10 @@ def _index_sources(node: fx.Node) -> Iterator[fx.Node]:
 
 def _moves_tokens(node: fx.Node) -> bool:
     """Whether rows of tokens move here, not indices, scores or sizes of a single channel."""
-    return node.target in (GATHER_ROWS, SCATTER_ROWS, PAIR_MEAN, PAIR_REPEAT) and is_float(node) and (
-        value_of(node).shape[-1] > 1
+    return (
+        node.target in (GATHER_ROWS, SCATTER_ROWS, PAIR_MEAN, PAIR_REPEAT)
+        and is_float(node)
+        and (value_of(node).shape[-1] > 1)
     )
 
 
@@ -173,7 +191,9 @@ def _ends(node: fx.Node) -> Iterable[fx.Node]:
         onward = [
             user
             for user in current.users
-            if (user.target in _JOINING or user.target is SCATTER_ROWS) and is_float(user) and user not in seen
+            if (user.target in _JOINING or user.target is SCATTER_ROWS)
+            and is_float(user)
+            and user not in seen
         ]
         seen.update(onward)
         stack += onward

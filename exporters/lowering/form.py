@@ -72,7 +72,9 @@ def scatter_by_onehot(
     return finish(base_BMC, arriving_BMC, count_BM1, reduce, include_base)
 
 
-def finish(base_BMC: Tensor, arriving_BMC: Tensor, count_BM1: Tensor, reduce: str, include_base: bool) -> Tensor:
+def finish(
+    base_BMC: Tensor, arriving_BMC: Tensor, count_BM1: Tensor, reduce: str, include_base: bool
+) -> Tensor:
     """Combine the base with the sum of what arrives at each row and how much arrives."""
     if reduce == "mean" and include_base:
         return (base_BMC + arriving_BMC) / (count_BM1 + 1)
@@ -92,7 +94,9 @@ def scatter_by_masks(
     mask_BKM1 = (selection.onehot_BKN > 0.5).unsqueeze(-1)
     result: Tensor | None = base_BMC if include_base else None
     for start in range(0, K, step):
-        part_BKMC = torch.where(mask_BKM1[:, start : start + step], src_BKC[:, start : start + step].unsqueeze(2), neutral)
+        part_BKMC = torch.where(
+            mask_BKM1[:, start : start + step], src_BKC[:, start : start + step].unsqueeze(2), neutral
+        )
         part_BMC = part_BKMC.prod(1) if reduce == "prod" else getattr(part_BKMC, reduce)(1)
         if result is None:
             result = part_BMC

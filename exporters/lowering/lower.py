@@ -14,7 +14,8 @@ from tm_export.exporters.constants import constant_of
 from tm_export.exporters.dialect import BEST, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
-from tm_export.exporters.lowering.pairs import lower_pair_mean, lower_pair_repeat
+from tm_export.exporters.lowering.pairs import lower_pair_mean
+from tm_export.exporters.lowering.repeated import Repeated
 from tm_export.exporters.lowering.selection import Selection, joined, of_index
 from tm_export.exporters.retrace import Values, is_float, retrace, value_of
 from tm_export.exporters.simplify import simplified
@@ -68,7 +69,10 @@ def lower(program: ExportedProgram, form_of: Mapping[fx.Node, Form]) -> Exported
         if node.target is PAIR_MEAN:
             return lower_pair_mean(values(node.args[0]))
         if node.target is PAIR_REPEAT:
-            return lower_pair_repeat(values(node.args[0]))
+            return Repeated(_computed(values(node.args[0])), tuple(value_of(node).shape), 1)
+        if any(isinstance(values(source), Repeated) for source in node.all_input_nodes):
+            moved = _on_repeated(node, values)
+            return moved if moved is not None else _on_tensors(node, values)
         if any(isinstance(values(source), Chosen) for source in node.all_input_nodes):
             moved = _MOVES[node.target](node, values) if node.target in _MOVES else None
             return moved if moved is not None else _on_tensors(node, values)
@@ -78,7 +82,7 @@ def lower(program: ExportedProgram, form_of: Mapping[fx.Node, Form]) -> Exported
 
 
 def _computed(value: Any) -> Any:
-    return value.tensor() if isinstance(value, Chosen) else value
+    return value.tensor() if isinstance(value, Chosen | Repeated) else value
 
 
 def _float_keys(keys: Any) -> Tensor:
@@ -180,10 +184,32 @@ def _cat(node: fx.Node, values: Values) -> Chosen | None:
     return Chosen(selection, parts[0].batch, value_of(node).shape, parts[0].dtype)
 
 
+def _on_repeated(node: fx.Node, values: Values) -> Repeated | Tensor | None:
+    """Carry rows that stand for two through views and gates, up to the addition that ends them."""
+    if node.target in _SAME_VIEW:
+        return _repeated(values(node.args[0])).viewed(value_of(node).shape)
+    if node.target in (aten.mul.Tensor, aten.add.Tensor) and not node.kwargs:
+        a, b = values(tuple(node.args[:2]))
+        repeated, other = (a, b) if isinstance(a, Repeated) else (b, a)
+        if not isinstance(other, Tensor):
+            return None
+        return repeated.times(other) if node.target is aten.mul.Tensor else _repeated(repeated).plus(other)
+    return None
+
+
+def _repeated(value: Any) -> Repeated:
+    assert isinstance(value, Repeated)
+    return value
+
+
 def _same(node: fx.Node, values: Values) -> Chosen:
     chosen: Chosen = values(node.args[0])
     return chosen
 
+
+_SAME_VIEW: Final = {
+    aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.clone.default, aten.contiguous.default,
+}  # fmt: skip
 
 _MOVES: Final[Mapping[Any, Callable[[fx.Node, Values], Chosen | None]]] = {
     aten.view.default: _view,

@@ -20,7 +20,7 @@ _CUBIC = 0.044715
 class _GeluTanh(Rule[None]):
     pattern = frozenset({aten.gelu.default})
 
-    def check(self, node: fx.Node) -> None | No:
+    def check(self, node: fx.Node) -> No | None:
         """Only the approximation; the exact function every converter knows."""
         return None if node.kwargs.get("approximate") == "tanh" else No("exact GELU")
 

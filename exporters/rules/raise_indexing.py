@@ -40,7 +40,13 @@ def _may_be_negative(index: fx.Node) -> bool:
     constant = constant_of(index)
     if constant is not None:
         return bool((constant < 0).any())
-    if index.target in (aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar, aten.neg.default, aten.add.Tensor):
+    if index.target in (
+        aten.sub.Tensor,
+        aten.sub.Scalar,
+        aten.rsub.Scalar,
+        aten.neg.default,
+        aten.add.Tensor,
+    ):
         return True
     return any(_may_be_negative(source) for source in index.all_input_nodes if not is_float(source))
 
@@ -136,7 +142,9 @@ def indexed_dimension(node: fx.Node) -> Indexed | No:
     shape = value_of(x).shape
     if [d for d, _ in given] != list(range(len(given))) or value_of(index).dim() != dim + 1:
         return No("more than one dimension is indexed")
-    if value_of(index).shape[:-1] != shape[:dim] or not all(_is_own_position(i, d, dim) for d, i in batch_dims):
+    if value_of(index).shape[:-1] != shape[:dim] or not all(
+        _is_own_position(i, d, dim) for d, i in batch_dims
+    ):
         return No("the first index is not the position in the batch")
     return Indexed(dim, index, per_batch=math.prod(shape[:dim]) > 1)
 

@@ -53,7 +53,9 @@ class RaiseOrder(Rule[Sorting]):
         given = _arguments(node)
         dim = given.get("dim", 0 if node.target is aten.msort.default else -1) % len(shape)
         k = given.get("k", shape[dim])
-        return Sorting(dim, k, given.get("largest", node.target is aten.topk.default or given.get("descending", False)))
+        return Sorting(
+            dim, k, given.get("largest", node.target is aten.topk.default or given.get("descending", False))
+        )
 
     def rewrite(self, node: fx.Node, match: Sorting, values: Values) -> Any:
         """`order` over the rows, and the sorted values where they are asked for."""

@@ -48,7 +48,9 @@ class RaisePairMean(Rule[Pairs]):
         half = 2 if node.target in (aten.div.Tensor, aten.div.Scalar) else 0.5
         if factor != half or not isinstance(total, fx.Node) or total.target is not aten.add.Tensor:
             return No("not half of a sum")
-        parts = [part for part in total.args[:2] if isinstance(part, fx.Node) and part.target is aten.slice.Tensor]
+        parts = [
+            part for part in total.args[:2] if isinstance(part, fx.Node) and part.target is aten.slice.Tensor
+        ]
         if len(parts) != 2 or parts[0].args[0] is not parts[1].args[0] or total.kwargs.get("alpha", 1) != 1:
             return No("not a sum of two slices of one tensor")
         source = parts[0].args[0]

@@ -25,9 +25,11 @@ class CastByCopy(Rule[None]):
     """Replaces the casts `x.to(dtype)`, `x.to(other)` and `x.type_as(other)` by the one that all converters know."""
 
     name: ClassVar[str] = "spelling::cast_by_copy"
-    pattern = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten.type_as.default})
+    pattern = frozenset(
+        {aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten.type_as.default}
+    )
 
-    def check(self, node: fx.Node) -> None | No:
+    def check(self, node: fx.Node) -> No | None:
         """Always."""
         return None
 
@@ -42,9 +44,11 @@ class ViewBySpelling(Rule[None]):
     """Replaces flatten, unflatten, mT and the like, which are reshapes and transpositions."""
 
     name: ClassVar[str] = "spelling::view"
-    pattern = frozenset({aten.flatten.using_ints, aten.unflatten.int, aten.view_as.default, aten.reshape_as.default})
+    pattern = frozenset(
+        {aten.flatten.using_ints, aten.unflatten.int, aten.view_as.default, aten.reshape_as.default}
+    )
 
-    def check(self, node: fx.Node) -> None | No:
+    def check(self, node: fx.Node) -> No | None:
         """Always."""
         return None
 
@@ -59,7 +63,7 @@ class TransposeBySpelling(Rule[None]):
     name: ClassVar[str] = "spelling::transpose"
     pattern = frozenset({aten.mT.default, aten.t.default, aten.numpy_T.default})
 
-    def check(self, node: fx.Node) -> None | No:
+    def check(self, node: fx.Node) -> No | None:
         """Matrices only."""
         rank = value_of(node).dim()
         return None if rank == 2 or (rank > 2 and node.target is aten.mT.default) else No("no matrix")
@@ -75,7 +79,7 @@ class LogicalBySpelling(Rule[None]):
     name: ClassVar[str] = "spelling::logical"
     pattern = frozenset(_LOGICAL)
 
-    def check(self, node: fx.Node) -> None | No:
+    def check(self, node: fx.Node) -> No | None:
         """Truth values only."""
         return None if value_of(node).dtype == torch.bool else No("integers")
 

@@ -66,7 +66,9 @@ class Target(Protocol):
         """The program in the operators that this target runs best."""
         ...
 
-    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
+    def emit(
+        self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions
+    ) -> None:
         """Write the artifact at `path`; raises `ConversionRefused` naming an operator that the target lacks."""
         ...
 

@@ -49,14 +49,18 @@ class CoremlTarget:
 
     def dtype(self, dtype: torch.dtype) -> str:
         """As in PyTorch, but that integers have 32 bits."""
-        return "int32" if dtype in (torch.int64, torch.int16, torch.bool) else str(dtype).removeprefix("torch.")
+        return (
+            "int32" if dtype in (torch.int64, torch.int16, torch.bool) else str(dtype).removeprefix("torch.")
+        )
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
         """Write out what coremltools gets wrong."""
         program, _ = apply_rules(program, (GeluByTanh(), *SPELLING))
         return program
 
-    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
+    def emit(
+        self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions
+    ) -> None:
         """Write the package at `path`."""
         import coremltools as ct
 
@@ -154,7 +158,9 @@ def _make_deterministic(package: Path) -> None:
     """Write the specification with sorted maps, and derive the package's identifiers from its contents."""
     from coremltools.proto import Model_pb2
 
-    (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # names of our graph; no use on a phone
+    (package / "executorch_debug_handle_mapping.json").unlink(
+        missing_ok=True
+    )  # names of our graph; no use on a phone
     data = package / "Data" / "com.apple.CoreML"
     specification = data / "model.mlmodel"
     model = Model_pb2.Model()
@@ -172,7 +178,9 @@ def _make_deterministic(package: Path) -> None:
             with file.open("rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
         renamed[old] = str(uuid.UUID(digest.hexdigest()[:32])).upper()
-    manifest["itemInfoEntries"] = {renamed[old]: manifest["itemInfoEntries"][old] for old in sorted(renamed, key=renamed.__getitem__)}
+    manifest["itemInfoEntries"] = {
+        renamed[old]: manifest["itemInfoEntries"][old] for old in sorted(renamed, key=renamed.__getitem__)
+    }
     manifest["rootModelIdentifier"] = renamed[manifest["rootModelIdentifier"]]
     manifest_path.write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
 

@@ -33,7 +33,9 @@ class OnnxTarget:
     def precision(self, options: ExportOptions) -> Precision:
         """fp32; onnxruntime's CPU kernels compute in nothing narrower."""
         if options.precision == "fp16":
-            raise UsageError("target onnx computes in fp32: leave out --precision fp16, or choose target coreml")
+            raise UsageError(
+                "target onnx computes in fp32: leave out --precision fp16, or choose target coreml"
+            )
         return "fp32"
 
     def costs(self, options: ExportOptions) -> CostModel:
@@ -48,7 +50,9 @@ class OnnxTarget:
         """Nothing: the exporter takes ATen as it is."""
         return program
 
-    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
+    def emit(
+        self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions
+    ) -> None:
         """Write `path`, and its weights to a file of the same name with `.data` behind it."""
         model = _export(program, signature)
         model = onnxslim.slim(model)

@@ -11,17 +11,25 @@ from tm_export.exporters.constants import fold_weights, lift_scalars
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.gelu import GeluBySigmoid
 from tm_export.exporters.rules.xnnpack.fill import FillByMask
+from tm_export.exporters.rules.xnnpack.interleave import StackBySelection
 from tm_export.exporters.rules.xnnpack.layer_norm import LayerNormByProducts, LinearAfterLayerNorm
 from tm_export.exporters.rules.xnnpack.products import AttentionByBmm, MatmulByBmm
 from tm_export.exporters.rules.xnnpack.reductions import ReductionByProduct
 from tm_export.exporters.rules.xnnpack.split_linear import SplitLinear, UnbindLinear
 from tm_export.exporters.rules.xnnpack.strided_slice import StridedSlice
-from tm_export.exporters.rules.xnnpack.views import SelectBySlice, ViewByReshape
+from tm_export.exporters.rules.xnnpack.views import SelectBySlice, UnbindBySlices, ViewByReshape
 from tm_export.exporters.simplify import simplify
 
 # Splitting looks for a linear layer behind a split, and the layer norm's rule for a layer norm behind a linear
 # layer; both must still be there. What the first pass writes (products, means) the second puts into its final form.
-FIRST: Final = (SplitLinear(), UnbindLinear(), AttentionByBmm(), GeluBySigmoid())
+FIRST: Final = (
+    SplitLinear(),
+    UnbindLinear(),
+    UnbindBySlices(),
+    AttentionByBmm(),
+    GeluBySigmoid(),
+    StackBySelection(),
+)
 SECOND: Final = (
     LinearAfterLayerNorm(),
     LayerNormByProducts(),

@@ -51,12 +51,19 @@ class Artifact:
         return Subject(self.component, self.block, self.variant.name, engine, outputs)
 
 
-def check_rewrite(artifact: Artifact, program: ExportedProgram, inputs: Sequence[Tensor]) -> list[ParityRecord]:
+def check_rewrite(
+    artifact: Artifact, program: ExportedProgram, inputs: Sequence[Tensor]
+) -> list[ParityRecord]:
     """Compare the rewritten program, run by PyTorch, with the captured one."""
     probe = artifact.probe
     exposed = None if probe is None else (lambda: replay(probe.program, inputs).outputs)
     return check_parity(
-        artifact.subject("rewrite"), artifact.raised, inputs, lambda: replay(program, inputs).outputs, exposed, REWRITE
+        artifact.subject("rewrite"),
+        artifact.raised,
+        inputs,
+        lambda: replay(program, inputs).outputs,
+        exposed,
+        REWRITE,
     )
 
 
@@ -68,7 +75,8 @@ def check_artifact(
     if probe is not None:
         probe_variant = _probe_variant(artifact, probe, inputs, target)
         names = Signature(
-            tuple(spec.name for spec in probe_variant.inputs), tuple(spec.name for spec in probe_variant.outputs)
+            tuple(spec.name for spec in probe_variant.inputs),
+            tuple(spec.name for spec in probe_variant.outputs),
         )
         start_emission(probe.program, names, probe.path, target, options).wait()
     records: list[ParityRecord] = []

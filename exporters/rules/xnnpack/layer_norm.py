@@ -36,7 +36,7 @@ class LayerNormByProducts(Rule[None]):
     name: ClassVar[str] = "xnnpack::layer_norm_by_products"
     pattern = frozenset({aten.layer_norm.default})
 
-    def check(self, node: fx.Node) -> None | No:
+    def check(self, node: fx.Node) -> No | None:
         """Norms over one dimension."""
         return None if len(node.args[1]) == 1 else No("normalises over several dimensions")  # type: ignore[arg-type]
 
@@ -90,5 +90,3 @@ def _arguments(node: fx.Node, values: Values) -> tuple[Any, ...]:
     defaults = (None, None, None, None, 1e-5)
     given = values(tuple(node.args))[:5]
     return (*given, *defaults[len(given) :])
-
-

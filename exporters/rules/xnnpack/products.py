@@ -29,7 +29,7 @@ class MatmulByBmm(Rule[None]):
     name: ClassVar[str] = "xnnpack::matmul_by_bmm"
     pattern = frozenset({aten.matmul.default, aten.mm.default})
 
-    def check(self, node: fx.Node) -> None | No:
+    def check(self, node: fx.Node) -> No | None:
         """Both sides matrices, with the same batch dimensions."""
         a, b = (value_of(arg).shape for arg in node.args[:2])  # type: ignore[arg-type]
         if len(a) < 2 or len(b) < 2:
@@ -62,7 +62,9 @@ class AttentionByBmm(Rule[float]):
 
     def check(self, node: fx.Node) -> float | No:
         """No causal flag, dropout or grouped heads; a mask that is added."""
-        rest = dict(zip(("attn_mask", "dropout_p", "is_causal"), node.args[3:], strict=False)) | dict(node.kwargs)
+        rest = dict(zip(("attn_mask", "dropout_p", "is_causal"), node.args[3:], strict=False)) | dict(
+            node.kwargs
+        )
         if rest.get("is_causal") or rest.get("dropout_p") or rest.get("enable_gqa"):
             return No("causal, grouped, or with dropout")
         q, k, v = (value_of(arg).shape for arg in node.args[:3])  # type: ignore[arg-type]

@@ -28,7 +28,8 @@ class Parts:
         """The parts, each a linear layer over rows of the weight."""
         x, weight, bias = (*values(tuple(self.linear.args)), None)[:3]
         return [
-            F.linear(x, weight[start:end], None if bias is None else bias[start:end]) for start, end in self.bounds
+            F.linear(x, weight[start:end], None if bias is None else bias[start:end])
+            for start, end in self.bounds
         ]
 
 
@@ -51,7 +52,11 @@ class SplitLinear(Rule[Parts]):
         """The split must be over the channels of a linear layer that nobody else reads."""
         linear = node.args[0]
         dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
-        if not isinstance(linear, fx.Node) or linear.target is not aten.linear.default or len(linear.users) > 1:
+        if (
+            not isinstance(linear, fx.Node)
+            or linear.target is not aten.linear.default
+            or len(linear.users) > 1
+        ):
             return No("the input is no linear layer of its own")
         if dim % value_of(linear).dim() != value_of(linear).dim() - 1:  # type: ignore[operator]
             return No("not over the channels")

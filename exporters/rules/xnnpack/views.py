@@ -30,7 +30,7 @@ class ViewByReshape(Rule[None]):
         aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default, aten.flatten.using_ints,
     })  # fmt: skip
 
-    def check(self, node: fx.Node) -> None | No:
+    def check(self, node: fx.Node) -> No | None:
         """Always."""
         return None
 
@@ -54,7 +54,7 @@ class SelectBySlice(Rule[None]):
     name: ClassVar[str] = "xnnpack::select_by_slice"
     pattern = frozenset({aten.select.int})
 
-    def check(self, node: fx.Node) -> None | No:
+    def check(self, node: fx.Node) -> No | None:
         """Always."""
         return None
 
@@ -62,3 +62,31 @@ class SelectBySlice(Rule[None]):
         """A slice of size 1 without its dimension."""
         x, dim, index = values(tuple(node.args[:3]))
         return x.narrow(dim, index % x.shape[dim], 1).reshape(value_of(node).shape)
+
+
+class UnbindBySlices(Rule[int]):
+    """Replaces unbind.
+
+    Before::
+
+        a, b, … = unbind(x, dim)
+
+    After::
+
+        a = reshape(slice(x, dim, 0, 1), [shape of a]);  b = …
+    """
+
+    name: ClassVar[str] = "xnnpack::unbind_by_slices"
+    pattern = frozenset({aten.unbind.int})
+
+    def check(self, node: fx.Node) -> int | No:
+        """Always; the dimension."""
+        dim = node.args[1] if len(node.args) > 1 else 0
+        assert isinstance(dim, int)
+        return dim
+
+    def rewrite(self, node: fx.Node, match: int, values: Values) -> Any:
+        """One slice for each position."""
+        x = values(node.args[0])
+        parts = node.meta["val"]
+        return [x.narrow(match, i, 1).reshape(part.shape) for i, part in enumerate(parts)]
