@@ -141,7 +141,10 @@ def report(name: str, timing: Timing, macs: dict[str, int]) -> dict[str, float |
     ideal = macs["full"] / macs["merged"]
     row: dict[str, float | str] = {"model": name, "ideal": ideal}
     for engine in ("onnx", "executorch"):
-        row[f"{engine} full ms"], row[f"{engine} merged ms"] = timing.ms(f"{engine} full"), timing.ms(f"{engine} merged")
+        row[f"{engine} full ms"], row[f"{engine} merged ms"] = (
+            timing.ms(f"{engine} full"),
+            timing.ms(f"{engine} merged"),
+        )
         row[f"{engine} speed-up"] = timing.ratio(f"{engine} full", f"{engine} merged")
         row[f"{engine} of ideal"] = timing.ratio(f"{engine} full", f"{engine} merged") / ideal
     for variant in ("full", "merged"):
@@ -170,7 +173,14 @@ def main() -> None:
             if not (folder / "macs.json").exists():
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "macs.json").write_text(json.dumps(export(CASES[name], folder)))
-            arguments = ["--measure-in", str(folder), "--rounds", str(options.rounds), "--threads", str(options.threads)]
+            arguments = [
+                "--measure-in",
+                str(folder),
+                "--rounds",
+                str(options.rounds),
+                "--threads",
+                str(options.threads),
+            ]
             timed = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
             samples = json.loads(timed.stdout.splitlines()[-1])
             rows.append(report(name, Timing(samples), json.loads((folder / "macs.json").read_text())))

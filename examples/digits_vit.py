@@ -120,9 +120,7 @@ def shifted(images_B1HW: Tensor) -> Tensor:
     return F.pad(images_B1HW, (1, 1, 1, 1), value=-1.0)[..., row : row + 8, column : column + 8]
 
 
-def in_batches(
-    run: Callable[[NDArray[np.float32]], NDArray[np.float32]], images_B1HW: Tensor
-) -> NDArray[np.float32]:
+def in_batches(run: Callable[[NDArray[np.float32]], NDArray[np.float32]], images_B1HW: Tensor) -> NDArray[np.float32]:
     """Logits [B, 10] from `run`, which takes and gives arrays of exactly `BATCH` images."""
     return np.concatenate([run(batch.numpy()) for batch in images_B1HW.split(BATCH)])
 

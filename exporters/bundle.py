@@ -134,9 +134,7 @@ def write_bundle(
 
 def _files(folder: Path) -> tuple[FileEntry, ...]:
     return tuple(
-        FileEntry(
-            path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=file_sha256(path)
-        )
+        FileEntry(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=file_sha256(path))
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     )

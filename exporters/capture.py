@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from tm_export.exporters.constants import fold_constants, fold_masks, mark_constants
 from tm_export.exporters.errors import ConversionRefused, UsageError
+from tm_export.exporters.known_values import WithKnownValues
 from tm_export.exporters.source import source_of_trace
 
 _DATA_DEPENDENT = (
@@ -34,15 +35,36 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0
     """
     check_example_inputs(example_inputs)
     module = module.eval()
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), _unharmed(module):
         try:
-            program = torch.export.export(module, example_inputs, strict=False)
-            program = program.run_decompositions({})
+            program = _export(module, example_inputs)
         except Exception as error:
-            raise _explain(error, module) from error
+            if not _is_data_dependent(error):
+                raise _explain(error, module) from error
+            try:
+                program = _export(WithKnownValues(module, seed), example_inputs)
+            except Exception:  # the first error is about the user's own module
+                raise _explain(error, module) from error
     program = fold_masks(fold_constants(mark_constants(program), seed))
     refuse_data_dependent_shapes(program)
     return without_assertions(program)
+
+
+def _export(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProgram:
+    program: ExportedProgram = torch.export.export(module, example_inputs, strict=False)
+    return program.run_decompositions({})
+
+
+@contextmanager
+def _unharmed(module: nn.Module) -> Iterator[None]:
+    """Put back all modules' attributes: export replaces dictionaries in them, and a patched model needs its own."""
+    saved = [(part, dict(part.__dict__)) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, attributes in saved:
+            part.__dict__.clear()
+            part.__dict__.update(attributes)
 
 
 def without_assertions(program: ExportedProgram) -> ExportedProgram:
@@ -92,11 +114,8 @@ def _data_dependent(trace: str, op: str) -> ConversionRefused:
 
 def _explain(error: Exception, module: nn.Module) -> Exception:
     """The user's error for whatever capture raised."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
-    if any(type(e).__name__ in _DATA_DEPENDENT or "data-dependent" in str(e) for e in chain):
-        return _data_dependent(_trace_text(error), _operator(chain))
+    if _is_data_dependent(error):
+        return _data_dependent(_trace_text(error), _operator(_causes(error)))
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     where = source_of_trace(_trace_text(error))
     return UsageError(
@@ -105,10 +124,19 @@ def _explain(error: Exception, module: nn.Module) -> Exception:
     )
 
 
+def _causes(error: BaseException) -> list[BaseException]:
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _is_data_dependent(error: BaseException) -> bool:
+    return any(type(e).__name__ in _DATA_DEPENDENT or "data-dependent" in str(e) for e in _causes(error))
+
+
 def _operator(chain: list[BaseException]) -> str:
-    return next(
-        (str(func) for error in chain if (func := getattr(error, "func", None))), type(chain[0]).__name__
-    )
+    return next((str(func) for error in chain if (func := getattr(error, "func", None))), type(chain[0]).__name__)
 
 
 def _trace_text(error: BaseException) -> str:

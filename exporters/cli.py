@@ -93,9 +93,7 @@ def _parse(
         Precision | None,
         typer.Option(help="Core ML's default is fp16, others' fp32.", rich_help_panel=_HOW),
     ] = None,
-    backend: Annotated[
-        Backend, typer.Option(help="ExecuTorch's delegate.", rich_help_panel=_HOW)
-    ] = "xnnpack",
+    backend: Annotated[Backend, typer.Option(help="ExecuTorch's delegate.", rich_help_panel=_HOW)] = "xnnpack",
     merge_lowering: Annotated[
         MergeLowering,
         typer.Option(help="The form of merges; auto is the cheapest at each site.", rich_help_panel=_HOW),
@@ -106,16 +104,12 @@ def _parse(
     ] = 0,
     max_regions: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="Fail if an artifact is cut into more accelerated regions.", rich_help_panel=_HOW
-        ),
+        typer.Option(min=0, help="Fail if an artifact is cut into more accelerated regions.", rich_help_panel=_HOW),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a folder that is no bundle.", rich_help_panel=_HOW)
     ] = False,
-    lists: Annotated[
-        bool, typer.Option("--list", help="Show models and targets.", rich_help_panel=_ELSE)
-    ] = False,
+    lists: Annotated[bool, typer.Option("--list", help="Show models and targets.", rich_help_panel=_ELSE)] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show merge sites and files; write nothing.", rich_help_panel=_ELSE),
@@ -202,9 +196,7 @@ def _answer(request: Request) -> Mapping[str, Any]:
     source = source_of(request.model, request.options.seed, request.checkpoint)
     progress = _progress(request)
     if source.weights == "seeded":
-        progress.say(
-            f"the weights of {source.name} are seeded, not trained: it runs, but its outputs mean nothing"
-        )
+        progress.say(f"the weights of {source.name} are seeded, not trained: it runs, but its outputs mean nothing")
     return _plan(request, source) if request.dry_run else _export(request, source, progress)
 
 
@@ -316,9 +308,7 @@ def _show(request: Request, *parts: object) -> None:
         return
     from rich.console import Console
 
-    console = Console(
-        width=None if sys.stdout.isatty() else 200, soft_wrap=True, highlight=False, markup=False
-    )
+    console = Console(width=None if sys.stdout.isatty() else 200, soft_wrap=True, highlight=False, markup=False)
     for part in parts:
         console.print(part)
 

@@ -140,11 +140,7 @@ def prepare(
     with watch.stage("rewrite"):
         raised = raise_merges(captured, options.seed)
         program = _lowered(raised.program, target, options)
-        probe = (
-            _lowered(expose_decisions(raised.program), target, options)
-            if decisions_of(raised.program)
-            else None
-        )
+        probe = _lowered(expose_decisions(raised.program), target, options) if decisions_of(raised.program) else None
     path = staging / component.name / f"{BLOCK}_{name}{target.suffix}"
     emission = start_emission(program, signature, path, target, options)
     variant = variant_of(name, path.relative_to(staging).as_posix(), signature, inputs, outputs, target)
@@ -159,15 +155,13 @@ def finish(prepared: Prepared, target: Target, options: ExportOptions, staging: 
     with watch.stage("emit"):
         watch.worker_peak_bytes = prepared.emission.wait()
     with watch.stage("verify"), tempfile.TemporaryDirectory(dir=staging) as scratch:
-        probe = prepared.probe and Probe(prepared.probe, Path(scratch) / f"probe{target.suffix}")
+        probe = None if prepared.probe is None else Probe(prepared.probe, Path(scratch) / f"probe{target.suffix}")
         artifact = Artifact(component.name, BLOCK, variant, path, prepared.raised.program, probe)
         parity = check_rewrite(artifact, prepared.program, inputs)
         parity += check_artifact(artifact, inputs, target, options)
     return CompiledVariant(
         variant=variant,
-        golden=write_golden(
-            staging, component.name, BLOCK, variant.name, prepared.signature, inputs, prepared.outputs
-        ),
+        golden=write_golden(staging, component.name, BLOCK, variant.name, prepared.signature, inputs, prepared.outputs),
         merges=merge_sites(component.name, variant.name, prepared.raised, target, options),
         parity=tuple(parity),
         placement=PlacementRecord(

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import CustomObjArgument, InputKind, InputSpec, TensorArgument
 
-from tm_export.exporters.retrace import KEEP, fake_mode_of, is_float, placeholders_of, retrace, with_graph
+from tm_export.exporters.retrace import KEEP, arguments, fake_mode_of, is_float, placeholders_of, retrace, with_graph
 
 MAX_ELEMENTS = 1 << 24
 """Larger results stay operations: an artifact should not grow by a table that one `full` makes."""
@@ -67,9 +67,7 @@ def fold_constants(program: ExportedProgram, seed: int) -> ExportedProgram:
         torch.manual_seed(seed)
         program = _fold(program, known)
     unread = [
-        n
-        for n in placeholders_of(program.graph)
-        if not n.users and (n in generators or constant_of(n) is not None)
+        n for n in placeholders_of(program.graph) if not n.users and (n in generators or constant_of(n) is not None)
     ]
     return _without_inputs(program, unread)
 
@@ -100,13 +98,13 @@ def lift_scalars(program: ExportedProgram) -> ExportedProgram:
     A number becomes an operator that makes a tensor of it at run time, outside any delegate.
     """
     for node in program.graph.nodes:
-        if node.target is torch.ops.aten.rsub.Scalar and len(node.args) == 2 and is_float(node):
-            node.target, node.args = torch.ops.aten.sub.Tensor, (node.args[1], node.args[0])
+        if node.target is torch.ops.aten.rsub.Scalar and len(arguments(node)) == 2 and is_float(node):
+            node.target, node.args = torch.ops.aten.sub.Tensor, (arguments(node)[1], arguments(node)[0])
     uses = [
         (node, position, float(argument))
         for node in program.graph.nodes
         if node.target in _ELEMENTWISE and is_float(node)
-        for position, argument in enumerate(node.args[:2])
+        for position, argument in enumerate(arguments(node)[:2])
         if isinstance(argument, int | float)
     ]
     numbers = sorted({number for _, _, number in uses})
@@ -122,14 +120,12 @@ def _fold(program: ExportedProgram, known: dict[fx.Node, Any]) -> ExportedProgra
     with torch.no_grad():
         for node in program.graph.nodes:
             if node.op == "call_function" and _foldable(node, known):
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+                args, kwargs = fx.node.map_arg((arguments(node), node.kwargs), known.__getitem__)
                 known[node] = node.target(*args, **kwargs)
     frontier = [
         node
         for node, value in known.items()
-        if node.op == "call_function"
-        and isinstance(value, Tensor)
-        and any(user not in known for user in node.users)
+        if node.op == "call_function" and isinstance(value, Tensor) and any(user not in known for user in node.users)
     ]
     distinct: dict[Any, fx.Node] = {}
     keys = [distinct.setdefault(_content_key(known[node]), node) for node in frontier]
@@ -144,7 +140,7 @@ def _fold(program: ExportedProgram, known: dict[fx.Node, Any]) -> ExportedProgra
 
 def _content_key(tensor: Tensor) -> Any:
     """Equal for equal tensors, so that each is stored once."""
-    digest = hashlib.sha256(tensor.detach().contiguous().flatten().view(torch.uint8).numpy()).digest()
+    digest = hashlib.sha256(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()).digest()
     return (tuple(tensor.shape), tensor.dtype, digest)
 
 
@@ -173,8 +169,8 @@ def fold_masks(program: ExportedProgram) -> ExportedProgram:
         assert constant is not None
         program, positions = add_constants(program, map(torch.from_numpy, constant.nonzero()))
         for user in [user for user in mask.users if user.target in _INDEXING]:
-            x, indices, *rest = user.args
-            replaced = [p for index in indices for p in (positions if index is mask else [index])]  # type: ignore[union-attr]
+            x, indices, *rest = arguments(user)
+            replaced = [p for index in indices for p in (positions if index is mask else [index])]
             user.args = (x, replaced, *rest)
     return retrace(program, lambda _node, _values: KEEP)
 
@@ -196,9 +192,7 @@ def _foldable(node: fx.Node, known: dict[fx.Node, Any]) -> bool:
     return small and all(source in known for source in node.all_input_nodes)
 
 
-def add_constants(
-    program: ExportedProgram, tensors: Iterable[Tensor]
-) -> tuple[ExportedProgram, list[fx.Node]]:
+def add_constants(program: ExportedProgram, tensors: Iterable[Tensor]) -> tuple[ExportedProgram, list[fx.Node]]:
     """Return the program with further constant inputs, in front of the user's, and their nodes."""
     graph = program.graph
     mode = fake_mode_of(program)

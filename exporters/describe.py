@@ -28,16 +28,15 @@ def signature_of(component: ComponentSource, outputs: Sequence[Tensor]) -> Signa
     return Signature(component.input_names, names)
 
 
-def tensor_specs(
-    names: Sequence[str], tensors: Sequence[Tensor], target: Target
-) -> tuple[manifest.TensorSpec, ...]:
+def tensor_spec(name: str, tensor: Tensor, target: Target) -> manifest.TensorSpec:
+    """Name, the target's dtype, and shape."""
+    dtype = target.dtype(tensor.dtype)
+    return manifest.TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": tuple(tensor.shape)})
+
+
+def tensor_specs(names: Sequence[str], tensors: Sequence[Tensor], target: Target) -> tuple[manifest.TensorSpec, ...]:
     """Names, dtypes and shapes."""
-    return tuple(
-        manifest.TensorSpec.model_validate(
-            {"name": name, "dtype": target.dtype(tensor.dtype), "shape": tuple(tensor.shape)}
-        )
-        for name, tensor in zip(names, tensors, strict=True)
-    )
+    return tuple(tensor_spec(name, tensor, target) for name, tensor in zip(names, tensors, strict=True))
 
 
 def variant_of(
@@ -75,9 +74,7 @@ def merge_sites(
                 tokens_before=site.tokens_before,
                 tokens_after=site.tokens_after,
                 form=choice.form if choice else "pairs",
-                reason=choice.reason
-                if choice
-                else "neighbours are halves of a view: one form for every target",
+                reason=choice.reason if choice else "neighbours are halves of a view: one form for every target",
                 costs_ns=choice.costs_ns if choice else {},
                 macs_saved=site.macs_saved,
             )

@@ -52,9 +52,7 @@ def _(x_BNC: Tensor, index_BK: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("tm_export::scatter_rows", mutates_args=())
-def scatter_rows(
-    base_BMC: Tensor, index_BK: Tensor, src_BKC: Tensor, reduce: str, include_base: bool
-) -> Tensor:
+def scatter_rows(base_BMC: Tensor, index_BK: Tensor, src_BKC: Tensor, reduce: str, include_base: bool) -> Tensor:
     """`base_BMC` after each row of `src_BKC` has been reduced into row `index_BK` of it.
 
     `reduce` is one of `REDUCTIONS`; "set" overwrites (indices must then be distinct). With `include_base`

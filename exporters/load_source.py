@@ -70,9 +70,7 @@ def source_of_module(modules: Modules, example_inputs: object, name: str) -> Mod
     variants = _check_variants(modules, name)
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     if not isinstance(inputs, tuple | list):
-        raise UsageError(
-            f"the example inputs of {name} are {_describe(inputs)}: give a tensor, or a tuple of tensors"
-        )
+        raise UsageError(f"the example inputs of {name} are {_describe(inputs)}: give a tensor, or a tuple of tensors")
     check_example_inputs(tuple(inputs))
     for variant, module in variants.items():
         _check_weights(variant, module)
@@ -145,18 +143,14 @@ def _check_variants(modules: Modules, name: str) -> dict[str, nn.Module]:
 def _check_name(kind: str, name: object) -> None:
     """Raise `UsageError` unless the name can be a file's on any system."""
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w. -]*", name):
-        raise UsageError(
-            f"{kind} name {name!r} cannot name a file: use letters, digits, '-', '_', '.' and spaces"
-        )
+        raise UsageError(f"{kind} name {name!r} cannot name a file: use letters, digits, '-', '_', '.' and spaces")
 
 
 def _check_weights(variant: str, module: nn.Module) -> None:
     """Raise `UsageError` at the first weight that is no number; a mask in a buffer may well be infinite."""
     for name, parameter in module.named_parameters():
         if not parameter.is_meta and not parameter.isfinite().all():
-            raise UsageError(
-                f"parameter {name!r} of variant {variant!r} holds NaN or infinity: give finite weights"
-            )
+            raise UsageError(f"parameter {name!r} of variant {variant!r} holds NaN or infinity: give finite weights")
     for name, buffer in module.named_buffers():
         if not buffer.is_meta and buffer.isnan().any():
             raise UsageError(f"buffer {name!r} of variant {variant!r} holds NaN: give it numbers")

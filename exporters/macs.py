@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from tm_export.exporters.retrace import value_of
+from tm_export.exporters.retrace import arguments, value_of
 
 aten = torch.ops.aten
 
@@ -33,7 +33,7 @@ def products_of(node: fx.Node) -> list[Product]:
     """The matrix products that a node computes; a convolution counts as one; most nodes compute none."""
     if node.op != "call_function" or node.target not in _MATRIX_OPS:
         return []
-    shapes = [tuple(value_of(a).shape) if isinstance(a, fx.Node) else () for a in node.args]
+    shapes = [tuple(value_of(a).shape) if isinstance(a, fx.Node) else () for a in arguments(node)]
     out = tuple(value_of(node).shape)
     if node.target is aten.linear.default:
         columns, inner = shapes[1]

@@ -35,6 +35,4 @@ class ExportOptions:
             value = getattr(self, name)
             if value is not None and value not in get_args(allowed):
                 option = name.replace("_", "-")
-                raise UsageError(
-                    f"{option} {value!r} is not known: choose one of {', '.join(get_args(allowed))}"
-                )
+                raise UsageError(f"{option} {value!r} is not known: choose one of {', '.join(get_args(allowed))}")

@@ -15,9 +15,7 @@ def require_parity(records: Iterable[ParityRecord]) -> None:
         return
     first = failed[0]
     psnr = "" if first.psnr_db is None else f", PSNR {first.psnr_db:.1f} dB"
-    decisions = (
-        f", {first.decisions_agreeing} of {first.decisions} merge decisions agree" if first.decisions else ""
-    )
+    decisions = f", {first.decisions_agreeing} of {first.decisions} merge decisions agree" if first.decisions else ""
     more = f"; {len(failed) - 1} more comparisons failed" if len(failed) > 1 else ""
     raise ParityFailed(
         f"{first.component}/{first.block}/{first.variant} on {first.engine} differs from PyTorch: "

@@ -8,8 +8,8 @@ the source line of the node that it came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch.fx.traceback as fx_traceback
@@ -145,6 +145,42 @@ def value_of(node: fx.Node) -> Tensor:
     value = node.meta["val"]
     assert isinstance(value, Tensor), node
     return value
+
+
+def arguments(node: fx.Node) -> tuple[Any, ...]:
+    """The node's positional arguments; the operator's schema says of what types they are."""
+    return node.args
+
+
+def keywords(node: fx.Node) -> dict[str, Any]:
+    """The node's keyword arguments."""
+    return dict(node.kwargs)
+
+
+def operator_of(node: fx.Node) -> Callable[..., Any]:
+    """What the node calls."""
+    assert callable(node.target)
+    return node.target
+
+
+@dataclass(frozen=True)
+class SliceOf:
+    """A slice along one dimension: the tensor it is cut from, and the bounds, counted from the front."""
+
+    source: fx.Node
+    dim: int
+    start: int
+    end: int
+    step: int
+
+
+def slice_of(node: fx.Node) -> SliceOf:
+    """Read the arguments of a slice."""
+    source, *given = arguments(node)
+    dim, start, end, step = [*given, *[0, None, None, 1][len(given) :]]
+    size = value_of(source).shape
+    first, last, by = slice(start, end, step).indices(size[dim])
+    return SliceOf(source, dim % len(size), first, last, by)
 
 
 def is_float(node: fx.Node) -> bool:

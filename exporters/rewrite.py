@@ -16,7 +16,7 @@ from tm_export.exporters.lowering.cost import CostModel, Work
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.lower import lower
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.retrace import with_graph
+from tm_export.exporters.retrace import arguments, with_graph
 from tm_export.exporters.rules import RAISING
 from tm_export.exporters.rules.base import Firing, apply_rules
 from tm_export.exporters.sites import Site, decisions_of, find_sites, groups_of, work_of
@@ -53,9 +53,7 @@ def choose(work: Work, costs: CostModel, options: ExportOptions, *, half: bool) 
     if options.merge_lowering != "auto":
         if options.merge_lowering not in costs.forms:
             known = ", ".join(costs.forms)
-            raise UsageError(
-                f"{costs.name} has no merge lowering {options.merge_lowering!r}: choose auto, {known}"
-            )
+            raise UsageError(f"{costs.name} has no merge lowering {options.merge_lowering!r}: choose auto, {known}")
         return Choice(options.merge_lowering, "as asked for by --merge-lowering", estimates)
     form = costs.cheapest(work, half=half)
     others = ", ".join(f"{name} {ns / 1000:.0f}" for name, ns in estimates.items() if name != form)
@@ -63,9 +61,7 @@ def choose(work: Work, costs: CostModel, options: ExportOptions, *, half: bool) 
     return Choice(form, reason, estimates)
 
 
-def lower_merges(
-    program: ExportedProgram, costs: CostModel, options: ExportOptions, *, half: bool
-) -> ExportedProgram:
+def lower_merges(program: ExportedProgram, costs: CostModel, options: ExportOptions, *, half: bool) -> ExportedProgram:
     """Lower a raised program, each group of operations in its own form."""
     forms: dict[fx.Node, Form] = {}
     for group in groups_of(program):
@@ -79,7 +75,7 @@ def expose_decisions(program: ExportedProgram) -> ExportedProgram:
     program = copy.deepcopy(program)
     decisions = decisions_of(program)
     (output,) = (node for node in program.graph.nodes if node.op == "output")
-    output.args = ((*output.args[0], *decisions),)
+    output.args = ((*arguments(output)[0], *decisions),)
     specs = [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in decisions]
     return with_graph(
         program,

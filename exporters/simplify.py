@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from tm_export.exporters.retrace import KEEP, Values, retrace, value_of
+from tm_export.exporters.retrace import KEEP, Values, arguments, retrace, value_of
 
 aten = torch.ops.aten
 
@@ -31,7 +31,7 @@ _PERMUTATIONS: Final = {aten.permute.default, aten.transpose.int}
 
 
 def simplify(program: ExportedProgram) -> ExportedProgram:
-    """Return the program without operators that change nothing, and with chains of views, or of permutations, made one."""
+    """Return the program without operators that change nothing, and with chains of views or permutations made one."""
     return retrace(program, simplified)
 
 
@@ -44,12 +44,11 @@ def simplified(node: fx.Node, values: Values) -> Any:
         return KEEP
     if node.target in _FULL:
         value = value_of(node)
-        number = node.args[-1] if _FULL[node.target] is None else _FULL[node.target]
-        return torch.full(value.shape, number, dtype=value.dtype)  # type: ignore[arg-type]
-    source = node.args[0] if node.args else None
-    if not isinstance(source, fx.Node) or not all(
-        isinstance(n.meta.get("val"), Tensor) for n in (node, source)
-    ):
+        known = _FULL[node.target]
+        number = arguments(node)[-1] if known is None else known
+        return torch.full(value.shape, number, dtype=value.dtype)
+    source = arguments(node)[0] if arguments(node) else None
+    if not isinstance(source, fx.Node) or not all(isinstance(n.meta.get("val"), Tensor) for n in (node, source)):
         return KEEP
     before, after = value_of(source), value_of(node)
     if node.target in _SAME_IF_SAME_SHAPE and before.shape == after.shape:
@@ -58,7 +57,7 @@ def simplified(node: fx.Node, values: Values) -> Any:
         return values(source)
     if node.target in _VIEWS:
         while source.target in _VIEWS:
-            source = source.args[0]  # type: ignore[assignment, union-attr]
+            source = arguments(source)[0]
         viewed = values(source)
         return viewed if viewed.shape == after.shape else viewed.reshape(after.shape)
     if node.target in _PERMUTATIONS:
@@ -73,7 +72,7 @@ def _simplified_permutation(node: fx.Node, source: fx.Node, values: Values) -> A
         return KEEP
     outer, inner = _permutation(node), _permutation(source)
     order = [inner[d] for d in outer]
-    origin = values(source.args[0])
+    origin = values(arguments(source)[0])
     return origin if order == list(range(len(order))) else origin.permute(order)
 
 
@@ -81,15 +80,15 @@ def _permutation(node: fx.Node) -> list[int]:
     """Which dimension of its input each dimension of a permutation is."""
     rank = value_of(node).dim()
     if node.target is aten.permute.default:
-        return [int(d) % rank for d in node.args[1]]  # type: ignore[union-attr, arg-type]
+        return [int(d) % rank for d in arguments(node)[1]]
     order = list(range(rank))
-    a, b = (int(d) % rank for d in node.args[1:3])  # type: ignore[arg-type]
+    a, b = (int(d) % rank for d in arguments(node)[1:3])
     order[a], order[b] = b, a
     return order
 
 
 def _moves_only_ones(node: fx.Node) -> bool:
     """Whether the dimensions larger than 1 keep their order: nothing moves in memory."""
-    shape = value_of(node.args[0]).shape  # type: ignore[arg-type]
+    shape = value_of(arguments(node)[0]).shape
     larger = [d for d in _permutation(node) if shape[d] != 1]
     return larger == sorted(larger)

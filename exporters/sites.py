@@ -22,7 +22,7 @@ from tm_export.exporters.dialect import (
 )
 from tm_export.exporters.lowering.cost import Work
 from tm_export.exporters.macs import products_of
-from tm_export.exporters.retrace import is_float, value_of
+from tm_export.exporters.retrace import arguments, is_float, value_of
 from tm_export.exporters.source import source_line
 
 aten = torch.ops.aten
@@ -75,9 +75,7 @@ def find_sites(program: ExportedProgram) -> list[Site]:
             by_direction.setdefault(move[2] > move[1], []).append(move)
         decisions = [node for node in group if node.target in DECISIONS]
         for expands, some in sorted(by_direction.items()):
-            nodes = tuple(
-                sorted([*(() if expands else decisions), *(m[0] for m in some)], key=position.__getitem__)
-            )
+            nodes = tuple(sorted([*(() if expands else decisions), *(m[0] for m in some)], key=position.__getitem__))
             before, after = max(m[1] for m in some), (max if expands else min)(m[2] for m in some)
             found.append((nodes, _kind(some, expands), before, after, work_of(group)))
     found.sort(key=lambda site: position[site[0][-1]])
@@ -110,7 +108,7 @@ def groups_of(program: ExportedProgram) -> list[tuple[fx.Node, ...]]:
     graph = program.graph
     dialect = [node for node in graph.nodes if node.target in (ORDER, BEST, GATHER_ROWS, SCATTER_ROWS)]
     pairs = [(node,) for node in graph.nodes if node.target in (PAIR_MEAN, PAIR_REPEAT)]
-    parent = {node: node for node in dialect}
+    parent: dict[fx.Node, fx.Node] = {node: node for node in dialect}
 
     def root(node: fx.Node) -> fx.Node:
         while parent[node] is not node:
@@ -129,7 +127,7 @@ def groups_of(program: ExportedProgram) -> list[tuple[fx.Node, ...]]:
 
 def _is_decided(node: fx.Node) -> bool:
     """Whether the operation is a decision, or moves rows by an index that is not known at export."""
-    return node.target in DECISIONS or constant_of(node.args[1]) is None  # type: ignore[arg-type]
+    return node.target in DECISIONS or constant_of(arguments(node)[1]) is None
 
 
 def _index_sources(node: fx.Node) -> Iterator[fx.Node]:
@@ -160,9 +158,9 @@ def _tokens(node: fx.Node) -> tuple[int, int]:
     """Tokens in a batch row where the rows that move here come from, and where they end up."""
     B, _, C = value_of(node).shape
     if node.target in (PAIR_MEAN, PAIR_REPEAT):
-        before = value_of(node.args[0]).shape[1]  # type: ignore[arg-type]
+        before = value_of(arguments(node)[0]).shape[1]
         return before, value_of(node).shape[1]
-    sources = [node.args[0]] if node.target is GATHER_ROWS else [node.args[2], node.args[0]]
+    sources = [arguments(node)[0]] if node.target is GATHER_ROWS else [arguments(node)[2], arguments(node)[0]]
     origins = [_origin(source) for source in sources if isinstance(source, fx.Node)]
     before = max(
         (value_of(origin).numel() for origin in origins if constant_of(origin) is None),
@@ -175,7 +173,7 @@ def _tokens(node: fx.Node) -> tuple[int, int]:
 def _origin(node: fx.Node) -> fx.Node:
     """Go back over views, slices and selections of rows to where a tensor was computed."""
     while node.target in _MOVEMENT or node.target is GATHER_ROWS or "getitem" in str(node.target):
-        source = node.args[0]
+        source = arguments(node)[0]
         assert isinstance(source, fx.Node)
         if not is_float(source) and not isinstance(source.meta.get("val"), list | tuple):
             break
@@ -191,9 +189,7 @@ def _ends(node: fx.Node) -> Iterable[fx.Node]:
         onward = [
             user
             for user in current.users
-            if (user.target in _JOINING or user.target is SCATTER_ROWS)
-            and is_float(user)
-            and user not in seen
+            if (user.target in _JOINING or user.target is SCATTER_ROWS) and is_float(user) and user not in seen
         ]
         seen.update(onward)
         stack += onward
@@ -205,12 +201,12 @@ def _ends(node: fx.Node) -> Iterable[fx.Node]:
 def _kind(moves: list[tuple[fx.Node, int, int]], expands: bool) -> str:
     if expands:
         return "unmerge"
-    scatters = [node for node, _, _ in moves if node.target is SCATTER_ROWS and node.args[3] != "set"]
+    scatters = [node for node, _, _ in moves if node.target is SCATTER_ROWS and arguments(node)[3] != "set"]
     if any(node.target is PAIR_MEAN for node, _, _ in moves):
         return "merge"
     if not scatters:
         return "prune"
-    return "cluster" if any(constant_of(_origin(n.args[0])) is not None for n in scatters) else "merge"  # type: ignore[arg-type]
+    return "cluster" if any(constant_of(_origin(arguments(n)[0])) is not None for n in scatters) else "merge"
 
 
 def _source(nodes: tuple[fx.Node, ...]) -> str:
@@ -243,7 +239,7 @@ def work_of(group: tuple[fx.Node, ...]) -> Work:
             totals["moved"] += value_of(node).numel()
             continue
         shape = value_of(node).shape
-        first = value_of(node.args[0]).shape  # type: ignore[arg-type]
+        first = value_of(arguments(node)[0]).shape
         if node.target is ORDER:
             totals["sorted"] += first[0] * first[1]
             totals["pairs"] += first[0] * first[1] ** 2
@@ -252,7 +248,7 @@ def work_of(group: tuple[fx.Node, ...]) -> Work:
             totals["scored"] += first[0] * first[1] * first[2]
             candidates = max(candidates, first[2])
         else:
-            rows = value_of(node.args[1]).shape[1]  # type: ignore[arg-type]
+            rows = value_of(arguments(node)[1]).shape[1]
             totals["moved"] += shape[0] * rows * shape[2]
             totals["macs"] += shape[0] * rows * first[1] * shape[2]
             totals["onehot"] += shape[0] * rows * first[1]

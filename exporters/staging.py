@@ -32,9 +32,7 @@ def staged(place: Path, *, force: bool) -> Iterator[Path]:
     with _explain_storage_errors(place):
         target = place.resolve()  # what a link leads to is replaced, and the link stays
         target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(
-            prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
-        ) as hidden:
+        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True) as hidden:
             staging = Path(hidden) / "new"
             staging.mkdir()
             yield staging
@@ -51,8 +49,7 @@ def refuse_foreign_folder(place: Path, *, force: bool) -> None:
         raise UsageError(f"{place} is a file, not a folder: move it, or choose another folder with -o")
     if not force and any(place.iterdir()) and not _is_bundle(place):
         raise UsageError(
-            f"{place} exists and is no tm-export bundle: choose another folder with -o, "
-            "or replace it with --force"
+            f"{place} exists and is no tm-export bundle: choose another folder with -o, or replace it with --force"
         )
 
 
@@ -103,13 +100,10 @@ def _explain_storage_errors(place: Path) -> Iterator[None]:
             ) from error
         if code in _NOT_WRITABLE:
             raise UsageError(
-                f"{place} cannot be written ({os.strerror(code)}): make its folder writable, "
-                "or choose another with -o"
+                f"{place} cannot be written ({os.strerror(code)}): make its folder writable, or choose another with -o"
             ) from error
         if code in _NO_FOLDER:
-            raise UsageError(
-                f"{place.parent} is no folder ({os.strerror(code)}): choose another with -o"
-            ) from error
+            raise UsageError(f"{place.parent} is no folder ({os.strerror(code)}): choose another with -o") from error
         raise
 
 

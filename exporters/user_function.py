@@ -89,8 +89,6 @@ def _explain(error: BaseException, file: Path) -> str:
     if isinstance(error, SyntaxError):
         return text  # Python's own message ends in file and line
     frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).resolve() == file.resolve()
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() == file.resolve()
     ]
     return f"{text}, at {file.name}:{frames[-1].lineno}: {frames[-1].line}" if frames else text

@@ -11,10 +11,10 @@ logging.disable(logging.WARNING)  # what converters warn of, the user can do not
 warnings.simplefilter("ignore")
 os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported; coremltools has no other way to be quiet
 
-import coremltools
-import executorch.exir
-import torch.fx.traceback
-import torch.onnx
+import coremltools  # noqa: E402
+import executorch.exir  # noqa: E402
+import torch.fx.traceback  # noqa: E402
+import torch.onnx  # noqa: E402
 
 __all__ = ["coremltools", "executorch", "torch"]
 
@@ -30,4 +30,4 @@ def _without_provenance(source: Any, node: Any, pass_name: str = "", action: Any
     source._dict = source._action_string = None
 
 
-torch.fx.traceback.NodeSource.__init__ = _without_provenance  # type: ignore[method-assign]
+setattr(torch.fx.traceback.NodeSource, "__init__", _without_provenance)  # noqa: B010 - a method may not be assigned

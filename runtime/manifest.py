@@ -23,14 +23,7 @@ class BundleError(ValueError):
 
 def _path_inside_bundle(path: str) -> str:
     pure = PurePosixPath(path)
-    if (
-        "\\" in path
-        or ":" in path
-        or pure.is_absolute()
-        or ".." in pure.parts
-        or str(pure) != path
-        or path == "."
-    ):
+    if "\\" in path or ":" in path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == ".":
         raise ValueError(f"path {path!r} must be relative, normalised, and stay inside the bundle")
     return path
 
@@ -144,9 +137,7 @@ class Manifest(_Record):
     def _is_consistent(self) -> Manifest:
         _refuse_duplicates("component", (component.name for component in self.components))
         _refuse_duplicates("file", (entry.path for entry in self.files))
-        _refuse_duplicates(
-            "load schedule entry", (f"{ref.component}/{ref.block}" for ref in self.load_schedule)
-        )
+        _refuse_duplicates("load schedule entry", (f"{ref.component}/{ref.block}" for ref in self.load_schedule))
         for ref in self.load_schedule:
             self.block(ref.component, ref.block)
         for call in (*self.host_program, *self.golden):
@@ -235,8 +226,7 @@ def read_manifest(bundle_dir: Path) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'manifest'}: {problem['msg']}"
-            for problem in error.errors()
+            f"{'.'.join(map(str, problem['loc'])) or 'manifest'}: {problem['msg']}" for problem in error.errors()
         )
         raise BundleError(f"{path} is not a valid manifest ({problems}); export again") from None
 
@@ -256,9 +246,7 @@ def verify_files(bundle_dir: Path, manifest: Manifest) -> None:
     for entry in manifest.files:
         path = bundle_dir / entry.path
         if not path.resolve().is_relative_to(root):
-            raise BundleError(
-                f"{path} leads outside the bundle to {path.resolve()}; remove the link and export again"
-            )
+            raise BundleError(f"{path} leads outside the bundle to {path.resolve()}; remove the link and export again")
         if not path.is_file():
             raise BundleError(f"{path} is missing; copy the whole bundle, or export again")
         size = path.stat().st_size
@@ -269,8 +257,7 @@ def verify_files(bundle_dir: Path, manifest: Manifest) -> None:
         digest = file_sha256(path)
         if digest != entry.sha256:
             raise BundleError(
-                f"{path} has SHA-256 {digest}, the manifest says {entry.sha256}; "
-                "copy it again, or export again"
+                f"{path} has SHA-256 {digest}, the manifest says {entry.sha256}; copy it again, or export again"
             )
 
 

@@ -31,9 +31,7 @@ class ArithForm:
         left_NN = (torch.arange(N).unsqueeze(0) < torch.arange(N).unsqueeze(1)).to(torch.float32)
         rank_BN = (before_BNN + equal_BNN * left_NN) @ torch.ones(N, 1)
         rank_B1N = rank_BN.transpose(1, 2)
-        return Selection(
-            k, N, onehot=lambda: is_position(rank_B1N, torch.arange(k, dtype=torch.float32).unsqueeze(-1))
-        )
+        return Selection(k, N, onehot=lambda: is_position(rank_B1N, torch.arange(k, dtype=torch.float32).unsqueeze(-1)))
 
     def best(self, scores_BMN: Tensor, largest: bool) -> Selection:
         """The first position of the row's extreme, by comparing each score with it."""

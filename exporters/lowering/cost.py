@@ -89,9 +89,7 @@ class CostModel:
     def cheapest(self, work: Work, *, half: bool) -> str:
         """The cheapest form that is exact: in half precision, ranks are so only up to 2048 candidates."""
         allowed = [
-            form
-            for form in self.forms
-            if not (half and form in ("rank", "arith") and work.candidates > EXACT_IN_FP16)
+            form for form in self.forms if not (half and form in ("rank", "arith") and work.candidates > EXACT_IN_FP16)
         ]
         return min(allowed, key=lambda form: self.nanoseconds(form, work))
 
@@ -110,11 +108,11 @@ XNNPACK: Final = CostModel(
     per_sorted=4.0, per_moved=0.4, per_mac=0.012, per_element=0.5, scan_steps=4, index_breaks=2,
 )  # fmt: skip
 PORTABLE: Final = CostModel(
-    "ExecuTorch portable kernels", _forms(GatherForm(), OneHotForm(), RankForm()), per_operator=2_000, per_region_break=0,
+    "ExecuTorch portable", _forms(GatherForm(), OneHotForm(), RankForm()), per_operator=2_000, per_region_break=0,
     per_sorted=10.0, per_moved=2.0, per_mac=1.0, per_element=4.0,
 )  # fmt: skip
 # No phone is at hand: breaks and per-operator costs are those that others measured (lowering notes in docs/).
 COREML: Final = CostModel(
-    "Core ML Neural Engine", _forms(RankForm(), OneHotForm(), GatherForm()), per_operator=5_000, per_region_break=720_000,
+    "the Neural Engine", _forms(RankForm(), OneHotForm(), GatherForm()), per_operator=5_000, per_region_break=720_000,
     per_sorted=10.0, per_moved=1.0, per_mac=0.0005, per_element=0.05, index_breaks=3,
 )  # fmt: skip

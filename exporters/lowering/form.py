@@ -61,9 +61,7 @@ def scatter_by_matmul(
     return scatter_by_onehot(base_BMC, selection.onehot_BKN.transpose(1, 2), src_BKC, reduce, include_base)
 
 
-def scatter_by_onehot(
-    base_BMC: Tensor, onehot_BMK: Tensor, src_BKC: Tensor, reduce: str, include_base: bool
-) -> Tensor:
+def scatter_by_onehot(base_BMC: Tensor, onehot_BMK: Tensor, src_BKC: Tensor, reduce: str, include_base: bool) -> Tensor:
     """One-hot [B, M, K] times source rows [B, K, C], and a count where the reduction needs one."""
     arriving_BMC = onehot_BMK @ src_BKC
     if reduce == "sum" and include_base:
@@ -72,9 +70,7 @@ def scatter_by_onehot(
     return finish(base_BMC, arriving_BMC, count_BM1, reduce, include_base)
 
 
-def finish(
-    base_BMC: Tensor, arriving_BMC: Tensor, count_BM1: Tensor, reduce: str, include_base: bool
-) -> Tensor:
+def finish(base_BMC: Tensor, arriving_BMC: Tensor, count_BM1: Tensor, reduce: str, include_base: bool) -> Tensor:
     """Combine the base with the sum of what arrives at each row and how much arrives."""
     if reduce == "mean" and include_base:
         return (base_BMC + arriving_BMC) / (count_BM1 + 1)

@@ -17,7 +17,7 @@ from tm_export.exporters.lowering.gather_form import GatherForm
 from tm_export.exporters.lowering.pairs import lower_pair_mean
 from tm_export.exporters.lowering.repeated import Repeated
 from tm_export.exporters.lowering.selection import Selection, joined, of_index
-from tm_export.exporters.retrace import Values, is_float, retrace, value_of
+from tm_export.exporters.retrace import Values, arguments, is_float, retrace, slice_of, value_of
 from tm_export.exporters.simplify import simplified
 
 aten = torch.ops.aten
@@ -52,14 +52,14 @@ def lower(program: ExportedProgram, form_of: Mapping[fx.Node, Form]) -> Exported
 
     def translate(node: fx.Node, values: Values) -> Any:
         if node.op == "output":
-            return tuple(_computed(value) for value in values(node.args[0]))
+            return tuple(_computed(value) for value in values(arguments(node)[0]))
         form = form_of.get(node, fallback)
         if node.target is ORDER:
-            keys_BN, k, descending = values(node.args)
+            keys_BN, k, descending = values(arguments(node))
             selection = form.order(_float_keys(keys_BN), k, descending)
             return Chosen(selection, value_of(node).shape[0], value_of(node).shape, torch.int64)
         if node.target is BEST:
-            scores_BMN, largest = values(node.args)
+            scores_BMN, largest = values(arguments(node))
             selection = form.best(_computed(scores_BMN), largest)
             return Chosen(selection, value_of(node).shape[0], value_of(node).shape, torch.int64)
         if node.target is GATHER_ROWS:
@@ -67,12 +67,12 @@ def lower(program: ExportedProgram, form_of: Mapping[fx.Node, Form]) -> Exported
         if node.target is SCATTER_ROWS:
             return _scatter(node, values, form)
         if node.target is PAIR_MEAN:
-            return lower_pair_mean(values(node.args[0]))
+            return lower_pair_mean(values(arguments(node)[0]))
         if node.target is PAIR_REPEAT:
-            return Repeated(_computed(values(node.args[0])), tuple(value_of(node).shape), 1)
+            return Repeated(_computed(values(arguments(node)[0])), tuple(value_of(node).shape), 1)
         if any(isinstance(values(source), Repeated) for source in node.all_input_nodes):
-            moved = _on_repeated(node, values)
-            return moved if moved is not None else _on_tensors(node, values)
+            carried = _on_repeated(node, values)
+            return carried if carried is not None else _on_tensors(node, values)
         if any(isinstance(values(source), Chosen) for source in node.all_input_nodes):
             moved = _MOVES[node.target](node, values) if node.target in _MOVES else None
             return moved if moved is not None else _on_tensors(node, values)
@@ -95,7 +95,7 @@ def _float_keys(keys: Any) -> Tensor:
 
 def _on_tensors(node: fx.Node, values: Values) -> Any:
     assert callable(node.target)
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda source: _computed(values(source)))
+    args, kwargs = fx.node.map_arg((arguments(node), node.kwargs), lambda source: _computed(values(source)))
     return node.target(*args, **kwargs)
 
 
@@ -105,7 +105,7 @@ def _as_selection(index: Any, candidates: int) -> Selection:
 
 def _gather(node: fx.Node, values: Values, form: Form) -> Any:
     """Rows of a float tensor by the form; rows of another selection by composing the two."""
-    x_node, index_node = node.args
+    x_node, index_node = arguments(node)
     assert isinstance(x_node, fx.Node) and isinstance(index_node, fx.Node)
     if form.name == "gather" and (strided := _strided(x_node)) is not None:
         source, start, step = strided
@@ -129,12 +129,12 @@ def _gather(node: fx.Node, values: Values, form: Form) -> Any:
 
 def _strided(x_node: fx.Node) -> tuple[fx.Node, int, int] | None:
     """The tensor, start and step, where rows are gathered from every so-many-th row: an index can step itself."""
-    if x_node.target is not aten.slice.Tensor or not is_float(x_node) or len(x_node.args) < 5:
+    if x_node.target is not aten.slice.Tensor or not is_float(x_node) or len(arguments(x_node)) < 5:
         return None
-    source, dim, start, _, step = x_node.args
+    source, dim, start, _, step = arguments(x_node)
     if dim != 1 or step == 1 or not isinstance(source, fx.Node) or value_of(source).dim() != 3:
         return None
-    return source, int(start or 0), int(step)  # type: ignore[arg-type]
+    return source, int(start or 0), int(step)
 
 
 def _scatter(node: fx.Node, values: Values, form: Form) -> Tensor:
@@ -148,34 +148,32 @@ def _scatter(node: fx.Node, values: Values, form: Form) -> Tensor:
 
 
 def _computed_unless_index(node: fx.Node, position: int, values: Values) -> Any:
-    value = values(node.args[position])
+    value = values(arguments(node)[position])
     return value if position == 1 else _computed(value)
 
 
 def _view(node: fx.Node, values: Values) -> Chosen:
-    chosen: Chosen = values(node.args[0])
+    chosen: Chosen = values(arguments(node)[0])
     return chosen.viewed(value_of(node).shape)
 
 
 def _expand(node: fx.Node, values: Values) -> Chosen | None:
-    chosen: Chosen = values(node.args[0])
+    chosen: Chosen = values(arguments(node)[0])
     shape = value_of(node).shape
     return chosen.viewed(shape) if math.prod(shape) == math.prod(chosen.shape) else None
 
 
 def _slice(node: fx.Node, values: Values) -> Chosen | None:
-    chosen: Chosen = values(node.args[0])
-    _, dim, start, end, step = (*node.args, *(0, 0, None, 1)[len(node.args) - 1 :])
-    rank = len(chosen.shape)
-    if step != 1 or chosen.row_dim() != dim % rank:  # type: ignore[operator]
+    chosen: Chosen = values(arguments(node)[0])
+    cut = slice_of(node)
+    if cut.step != 1 or chosen.row_dim() != cut.dim:
         return None
-    start, end, _ = slice(start, end).indices(chosen.selection.rows)
-    return Chosen(chosen.selection.cut(start, end), chosen.batch, value_of(node).shape, chosen.dtype)
+    return Chosen(chosen.selection.cut(cut.start, cut.end), chosen.batch, value_of(node).shape, chosen.dtype)
 
 
 def _cat(node: fx.Node, values: Values) -> Chosen | None:
-    parts = values(node.args[0])
-    dim = (node.args[1] if len(node.args) > 1 else 0) % value_of(node).dim()  # type: ignore[operator]
+    parts = values(arguments(node)[0])
+    dim = (arguments(node)[1] if len(arguments(node)) > 1 else 0) % value_of(node).dim()
     if not all(isinstance(part, Chosen) and part.row_dim() == dim for part in parts):
         return None
     if len({(part.selection.candidates, part.batch) for part in parts}) > 1:
@@ -187,9 +185,9 @@ def _cat(node: fx.Node, values: Values) -> Chosen | None:
 def _on_repeated(node: fx.Node, values: Values) -> Repeated | Tensor | None:
     """Carry rows that stand for two through views and gates, up to the addition that ends them."""
     if node.target in _SAME_VIEW:
-        return _repeated(values(node.args[0])).viewed(value_of(node).shape)
+        return _repeated(values(arguments(node)[0])).viewed(value_of(node).shape)
     if node.target in (aten.mul.Tensor, aten.add.Tensor) and not node.kwargs:
-        a, b = values(tuple(node.args[:2]))
+        a, b = values(tuple(arguments(node)[:2]))
         repeated, other = (a, b) if isinstance(a, Repeated) else (b, a)
         if not isinstance(other, Tensor):
             return None
@@ -203,7 +201,7 @@ def _repeated(value: Any) -> Repeated:
 
 
 def _same(node: fx.Node, values: Values) -> Chosen:
-    chosen: Chosen = values(node.args[0])
+    chosen: Chosen = values(arguments(node)[0])
     return chosen
 
 

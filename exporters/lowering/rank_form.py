@@ -25,9 +25,7 @@ class RankForm:
         rank_BN = (before_BNN.logical_or((ahead == own).logical_and(left_NN))).to(torch.float32).sum(-1)
 
         def onehot() -> Tensor:
-            return (rank_BN.unsqueeze(1) == torch.arange(k, dtype=torch.float32).unsqueeze(-1)).to(
-                torch.float32
-            )
+            return (rank_BN.unsqueeze(1) == torch.arange(k, dtype=torch.float32).unsqueeze(-1)).to(torch.float32)
 
         return Selection(k, N, onehot=onehot)
 

@@ -45,9 +45,7 @@ class Selection:
             return self._position()
         if self._index:
             return self.index_BK.to(torch.float32)
-        return (self.onehot_BKN @ torch.arange(self.candidates, dtype=torch.float32).unsqueeze(-1)).squeeze(
-            -1
-        )
+        return (self.onehot_BKN @ torch.arange(self.candidates, dtype=torch.float32).unsqueeze(-1)).squeeze(-1)
 
     @cached_property
     def onehot_BKN(self) -> Tensor:
@@ -56,9 +54,7 @@ class Selection:
             return self._onehot()
         if self._index:
             return (self.index_BK.unsqueeze(-1) == torch.arange(self.candidates)).to(torch.float32)
-        return (self.position_BK.unsqueeze(-1) == torch.arange(self.candidates, dtype=torch.float32)).to(
-            torch.float32
-        )
+        return (self.position_BK.unsqueeze(-1) == torch.arange(self.candidates, dtype=torch.float32)).to(torch.float32)
 
     @property
     def has_index(self) -> bool:
@@ -84,9 +80,7 @@ class Selection:
             self.candidates,
             index=(lambda: self.index_BK.gather(1, choice.index_BK)) if both else None,
             onehot=lambda: choice.onehot_BKN @ self.onehot_BKN,
-            position=None
-            if both
-            else lambda: (choice.onehot_BKN @ self.position_BK.unsqueeze(-1)).squeeze(-1),
+            position=None if both else lambda: (choice.onehot_BKN @ self.position_BK.unsqueeze(-1)).squeeze(-1),
         )
 
 

@@ -33,9 +33,9 @@ def token_chart(sites: Sequence[MergeSite]) -> Markup:
         *(_dot(frame, number, site) for number, site in enumerate(sites, start=1)),
         *(_number(frame, number) for number in range(1, len(sites) + 1, math.ceil(len(sites) / 10))),
     ]
-    return Markup(
-        '<svg class="tokens" role="img" aria-label="Tokens along the network: {} to {}">{}</svg>'
-    ).format(sites[0].tokens_before, sites[-1].tokens_after, Markup("").join(parts))
+    return Markup('<svg class="tokens" role="img" aria-label="Tokens along the network: {} to {}">{}</svg>').format(
+        sites[0].tokens_before, sites[-1].tokens_after, Markup("").join(parts)
+    )
 
 
 def bar(value: float, largest: float, style: str = "") -> Markup:

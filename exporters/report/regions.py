@@ -58,9 +58,7 @@ def encode_png(image_HWC: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _mean_colours(
-    image_HWC: NDArray[np.uint8], group_HW: NDArray[np.int64], groups: int
-) -> NDArray[np.uint8]:
+def _mean_colours(image_HWC: NDArray[np.uint8], group_HW: NDArray[np.int64], groups: int) -> NDArray[np.uint8]:
     """The mean colour of the pixels of each group 0..groups−1, rounded: [groups, 3]."""
     pixels_G = np.bincount(group_HW.ravel(), minlength=groups)
     sums_CG = [np.bincount(group_HW.ravel(), image_HWC[..., c].ravel(), minlength=groups) for c in range(3)]

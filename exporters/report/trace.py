@@ -64,9 +64,7 @@ def picture_of_regions(pixels_CHW: Tensor, source_nN: Tensor, *, title: str) -> 
         f"{labels_hw.size} patches in {len(np.unique(labels_hw))} tokens. Each token is painted in the mean "
         "colour of its patches, which need not hang together."
     )
-    return Picture(
-        title, caption, draw_regions(image_HWC, labels_hw, image_HWC.shape[0] // labels_hw.shape[0])
-    )
+    return Picture(title, caption, draw_regions(image_HWC, labels_hw, image_HWC.shape[0] // labels_hw.shape[0]))
 
 
 def to_image(pixels_CHW: Tensor) -> NDArray[np.uint8]:

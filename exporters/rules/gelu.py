@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from tm_export.exporters.retrace import Values
+from tm_export.exporters.retrace import Values, arguments
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -36,7 +36,7 @@ class GeluByTanh(_GeluTanh):
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))); Hendrycks & Gimpel, arXiv 1606.08415, section 2."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         return 0.5 * x * (1 + torch.tanh(_SCALE * (x + _CUBIC * x.pow(3))))
 
 
@@ -50,5 +50,5 @@ class GeluBySigmoid(_GeluTanh):
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """x·sigmoid(x·(a + b·x²)) with a = 2√(2/π) and b = 0.044715·a."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         return x * torch.sigmoid(x * (x * x * (2 * _SCALE * _CUBIC) + 2 * _SCALE))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.dialect import best
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import to_last
 
@@ -44,16 +44,16 @@ class RaiseBest(Rule[Choice]):
 
     def check(self, node: fx.Node) -> Choice | No:
         """Refuse only the choice over a whole flattened tensor."""
-        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        rank = value_of(node.args[0]).dim()  # type: ignore[arg-type]
+        dim = arguments(node)[1] if len(arguments(node)) > 1 else node.kwargs.get("dim")
+        rank = value_of(arguments(node)[0]).dim()
         if not isinstance(dim, int) or rank == 0:
             return No("the choice is over all elements, not along a dimension")
-        keepdim = node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False)
+        keepdim = arguments(node)[2] if len(arguments(node)) > 2 else node.kwargs.get("keepdim", False)
         return Choice(dim % rank, bool(keepdim), node.target in (aten.max.dim, aten.argmax.default))
 
     def rewrite(self, node: fx.Node, match: Choice, values: Values) -> Any:
         """`best` over the rows, and `amax` or `amin` where the value is asked for."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         moved = to_last(x, match.dim)
         scores_BMN = moved.reshape(-1, moved.shape[-2] if moved.dim() > 1 else 1, moved.shape[-1])
         index = best(scores_BMN, match.largest).reshape(moved.shape[:-1])

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from tm_export.exporters.dialect import gather_rows
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import RowIndex, as_rows, row_index
 
@@ -34,7 +34,7 @@ class RaiseGather(Rule[RowIndex]):
 
     def check(self, node: fx.Node) -> RowIndex | No:
         """Look for the index before it was expanded; the other dimensions must be whole."""
-        x, dim, index = node.args[:3]
+        x, dim, index = arguments(node)[:3]
         assert isinstance(x, fx.Node) and isinstance(dim, int) and isinstance(index, fx.Node)
         shape, index_shape = value_of(x).shape, value_of(index).shape
         if not shape:
@@ -46,5 +46,5 @@ class RaiseGather(Rule[RowIndex]):
 
     def rewrite(self, node: fx.Node, match: RowIndex, values: Values) -> Any:
         """Gather rows, and give them the shape that the index had."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         return gather_rows(as_rows(x, match.dim), match(values)).reshape(value_of(node).shape)

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from tm_export.exporters.constants import constant_of
 from tm_export.exporters.dialect import gather_rows, scatter_rows
-from tm_export.exporters.retrace import Values, is_float, value_of
+from tm_export.exporters.retrace import Values, arguments, is_float, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import as_rows
 
@@ -29,7 +29,7 @@ class Indexed:
 
     def rows(self, values: Values, batch: int, size: int) -> Tensor:
         """The index as [B, K], counted from the front."""
-        index = values(self.index).to(torch.int64)
+        index: Tensor = values(self.index).to(torch.int64)
         if _may_be_negative(self.index):
             index = torch.where(index < 0, index + size, index)
         return index.reshape(batch if self.per_batch else 1, -1).expand(batch, -1)
@@ -71,7 +71,7 @@ class RaiseIndexSelect(Rule[Indexed]):
     def check(self, node: fx.Node) -> Indexed | No:
         """Find the one dimension that is indexed."""
         found = (
-            Indexed(node.args[1], node.args[2], per_batch=False)  # type: ignore[arg-type]
+            Indexed(arguments(node)[1], arguments(node)[2], per_batch=False)
             if node.target is aten.index_select.default
             else indexed_dimension(node)
         )
@@ -81,7 +81,7 @@ class RaiseIndexSelect(Rule[Indexed]):
 
     def rewrite(self, node: fx.Node, match: Indexed, values: Values) -> Any:
         """Gather rows, and give them the shape that indexing gives."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         dim = match.dim % x.dim()
         x_BNC = as_rows(x, dim)
         rows = gather_rows(x_BNC, match.rows(values, x_BNC.shape[0], x_BNC.shape[1]))
@@ -107,28 +107,28 @@ class RaiseIndexPut(Rule[Indexed]):
         """Find the one dimension that is written along."""
         if node.target is aten.index_put.default:
             return indexed_dimension(node)
-        return Indexed(node.args[1], node.args[2], per_batch=False)  # type: ignore[arg-type]
+        return Indexed(arguments(node)[1], arguments(node)[2], per_batch=False)
 
     def rewrite(self, node: fx.Node, match: Indexed, values: Values) -> Any:
         """Scatter rows into the base, summing or overwriting."""
-        base = values(node.args[0])
+        base = values(arguments(node)[0])
         dim = match.dim % base.dim()
         base_BMC = as_rows(base, dim)
         index_BK = match.rows(values, base_BMC.shape[0], base_BMC.shape[1])
-        src = values(node.args[2 if node.target is aten.index_put.default else 3])
+        src = values(arguments(node)[2 if node.target is aten.index_put.default else 3])
         sizes = (*base.shape[:dim], index_BK.shape[1], *base.shape[dim + 1 :])
         src_BKC = src.expand(sizes).reshape(base_BMC.shape[0], index_BK.shape[1], base_BMC.shape[2])
         adds = node.target is aten.index_add.default
         if adds and node.kwargs.get("alpha", 1) != 1:
             src_BKC = src_BKC * node.kwargs["alpha"]
         if node.target is aten.index_put.default:
-            adds = bool(node.args[3]) if len(node.args) > 3 else bool(node.kwargs.get("accumulate", False))
+            adds = bool(arguments(node)[3]) if len(arguments(node)) > 3 else bool(node.kwargs.get("accumulate", False))
         return scatter_rows(base_BMC, index_BK, src_BKC, "sum" if adds else "set", True).reshape(base.shape)
 
 
 def indexed_dimension(node: fx.Node) -> Indexed | No:
     """The dimension that `x[..., index, ...]` indexes, where it is one, or one and the batch itself."""
-    x, indices = node.args[:2]
+    x, indices = arguments(node)[:2]
     assert isinstance(x, fx.Node) and isinstance(indices, list | tuple)
     given = [(dim, index) for dim, index in enumerate(indices) if isinstance(index, fx.Node)]
     if any(value_of(index).dtype in (torch.bool, torch.uint8) for _, index in given):
@@ -142,9 +142,7 @@ def indexed_dimension(node: fx.Node) -> Indexed | No:
     shape = value_of(x).shape
     if [d for d, _ in given] != list(range(len(given))) or value_of(index).dim() != dim + 1:
         return No("more than one dimension is indexed")
-    if value_of(index).shape[:-1] != shape[:dim] or not all(
-        _is_own_position(i, d, dim) for d, i in batch_dims
-    ):
+    if value_of(index).shape[:-1] != shape[:dim] or not all(_is_own_position(i, d, dim) for d, i in batch_dims):
         return No("the first index is not the position in the batch")
     return Indexed(dim, index, per_batch=math.prod(shape[:dim]) > 1)
 

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from tm_export.exporters.dialect import pair_mean, pair_repeat
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, slice_of, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import as_rows
 
@@ -44,22 +44,19 @@ class RaisePairMean(Rule[Pairs]):
 
     def check(self, node: fx.Node) -> Pairs | No:
         """Half of a sum of the even and the odd slice of one tensor."""
-        total, factor = node.args[:2]
+        total, factor = arguments(node)[:2]
         half = 2 if node.target in (aten.div.Tensor, aten.div.Scalar) else 0.5
         if factor != half or not isinstance(total, fx.Node) or total.target is not aten.add.Tensor:
             return No("not half of a sum")
         parts = [
-            part for part in total.args[:2] if isinstance(part, fx.Node) and part.target is aten.slice.Tensor
+            part for part in arguments(total)[:2] if isinstance(part, fx.Node) and part.target is aten.slice.Tensor
         ]
-        if len(parts) != 2 or parts[0].args[0] is not parts[1].args[0] or total.kwargs.get("alpha", 1) != 1:
+        if len(parts) != 2 or arguments(parts[0])[0] is not arguments(parts[1])[0] or total.kwargs.get("alpha", 1) != 1:
             return No("not a sum of two slices of one tensor")
-        source = parts[0].args[0]
-        assert isinstance(source, fx.Node)
-        slices = sorted(_slice(part) for part in parts)
-        (dim, start, end, step), other = slices
-        if step != 2 or other[0] != dim or other[3] != 2 or start != 0 or other[1] != 1 or end % 2:
+        even, odd = sorted((slice_of(part) for part in parts), key=lambda cut: cut.start)
+        if (even.dim, even.step, even.start) != (odd.dim, 2, 0) or odd.step != 2 or odd.start != 1 or even.end % 2:
             return No("not the even and the odd rows of an even number")
-        return Pairs(source, dim, end)
+        return Pairs(even.source, even.dim, even.end)
 
     def rewrite(self, node: fx.Node, match: Pairs, values: Values) -> Any:
         """Means of neighbouring rows."""
@@ -75,19 +72,11 @@ class RaisePairRepeat(Rule[int]):
 
     def check(self, node: fx.Node) -> int | No:
         """Two repeats along a dimension."""
-        dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim")
-        if node.args[1] != 2 or not isinstance(dim, int):
+        dim = arguments(node)[2] if len(arguments(node)) > 2 else node.kwargs.get("dim")
+        if arguments(node)[1] != 2 or not isinstance(dim, int):
             return No("not two repeats along a dimension")
         return dim % value_of(node).dim()
 
     def rewrite(self, node: fx.Node, match: int, values: Values) -> Any:
         """Each row twice."""
-        return pair_repeat(as_rows(values(node.args[0]), match)).reshape(value_of(node).shape)
-
-
-def _slice(node: fx.Node) -> tuple[int, int, int, int]:
-    """Dimension, start, end and step of a slice, counted from the front."""
-    source, dim, start, end, step = (*node.args, *(0, 0, None, 1)[len(node.args) - 1 :])
-    size = value_of(source).shape[dim]  # type: ignore[arg-type, index]
-    first, last, by = slice(start, end, step).indices(size)
-    return dim % value_of(node).dim(), first, last, by  # type: ignore[operator]
+        return pair_repeat(as_rows(values(arguments(node)[0]), match)).reshape(value_of(node).shape)

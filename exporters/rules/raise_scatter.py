@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.dialect import REDUCTIONS, scatter_rows
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, keywords, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import RowIndex, as_rows, from_last, row_index, to_last
 
@@ -54,7 +54,7 @@ class RaiseScatter(Rule[Scatter]):
 
     def check(self, node: fx.Node) -> Scatter | No:
         """Read how rows are reduced; the index must cover the other dimensions wholly."""
-        base, dim, index = node.args[:3]
+        base, dim, index = arguments(node)[:3]
         assert isinstance(base, fx.Node) and isinstance(dim, int) and isinstance(index, fx.Node)
         shape, index_shape = value_of(base).shape, value_of(index).shape
         if not shape:
@@ -65,13 +65,13 @@ class RaiseScatter(Rule[Scatter]):
         reduce = _reduce_of(node)
         if reduce not in REDUCTIONS:
             return No(f'reduce="{reduce}" is not known')
-        include = bool(node.kwargs.get("include_self", node.args[5] if len(node.args) > 5 else True))
+        include = bool(node.kwargs.get("include_self", arguments(node)[5] if len(arguments(node)) > 5 else True))
         return Scatter(dim, reduce, include, row_index(index, dim))
 
     def rewrite(self, node: fx.Node, match: Scatter, values: Values) -> Any:
         """Scatter rows, and give the result the shape of the base."""
-        base, index = values(node.args[0]), values(node.args[2])
-        src = values(node.args[3]) if len(node.args) > 3 else node.kwargs["value"]
+        base, index = values(arguments(node)[0]), values(arguments(node)[2])
+        src = values(arguments(node)[3]) if len(arguments(node)) > 3 else keywords(node)["value"]
         if not isinstance(src, Tensor):
             src = torch.full(index.shape, src, dtype=base.dtype)
         src = src[tuple(slice(size) for size in index.shape)]  # a source may be larger than its index
@@ -100,5 +100,5 @@ def _reduce_of(node: fx.Node) -> str:
         return "set"
     if node.target is aten.scatter_add.default:
         return "sum"
-    name = str(node.kwargs.get("reduce", node.args[4] if len(node.args) > 4 else ""))
+    name = str(node.kwargs.get("reduce", arguments(node)[4] if len(arguments(node)) > 4 else ""))
     return _NAMES.get(name, name)

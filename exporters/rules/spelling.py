@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -25,9 +25,7 @@ class CastByCopy(Rule[None]):
     """Replaces the casts `x.to(dtype)`, `x.to(other)` and `x.type_as(other)` by the one that all converters know."""
 
     name: ClassVar[str] = "spelling::cast_by_copy"
-    pattern = frozenset(
-        {aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten.type_as.default}
-    )
+    pattern = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten.type_as.default})
 
     def check(self, node: fx.Node) -> No | None:
         """Always."""
@@ -35,7 +33,7 @@ class CastByCopy(Rule[None]):
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """A copy in the new dtype; none where it has it already."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         dtype = value_of(node).dtype
         return x if x.dtype == dtype else aten._to_copy.default(x, dtype=dtype)
 
@@ -44,9 +42,7 @@ class ViewBySpelling(Rule[None]):
     """Replaces flatten, unflatten, mT and the like, which are reshapes and transpositions."""
 
     name: ClassVar[str] = "spelling::view"
-    pattern = frozenset(
-        {aten.flatten.using_ints, aten.unflatten.int, aten.view_as.default, aten.reshape_as.default}
-    )
+    pattern = frozenset({aten.flatten.using_ints, aten.unflatten.int, aten.view_as.default, aten.reshape_as.default})
 
     def check(self, node: fx.Node) -> No | None:
         """Always."""
@@ -54,7 +50,7 @@ class ViewBySpelling(Rule[None]):
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """The same elements in the same order."""
-        return values(node.args[0]).reshape(value_of(node).shape)
+        return values(arguments(node)[0]).reshape(value_of(node).shape)
 
 
 class TransposeBySpelling(Rule[None]):
@@ -70,7 +66,7 @@ class TransposeBySpelling(Rule[None]):
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """The last two dimensions exchanged."""
-        return values(node.args[0]).transpose(-2, -1)
+        return values(arguments(node)[0]).transpose(-2, -1)
 
 
 class LogicalBySpelling(Rule[None]):
@@ -85,7 +81,7 @@ class LogicalBySpelling(Rule[None]):
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """The logical operator."""
-        return _LOGICAL[node.target](*values(tuple(node.args)))
+        return _LOGICAL[node.target](*values(tuple(arguments(node))))
 
 
 SPELLING: Final = (CastByCopy(), ViewBySpelling(), TransposeBySpelling(), LogicalBySpelling())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.constants import constant_of
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, operator_of, value_of
 
 Narrowed = Callable[[Values], Tensor]
 """Computes a tensor that has size 1 along the dimension in question, from the values of the graph."""
@@ -46,16 +46,16 @@ def narrow(node: fx.Node, dim: int) -> Narrowed | None:
     if node.target is aten.repeat.default:
         return _narrow_repeat(node, dim)
     if node.target is aten.unsqueeze.default:
-        at = node.args[1] % len(shape)  # type: ignore[operator]
+        at = arguments(node)[1] % len(shape)
         return _apply(node, dim, dim - (dim > at))
     if node.target in (aten.slice.Tensor, aten.cat.default):
         return _narrow_along(node, dim)
     if node.target is aten.transpose.int:
-        a, b = (d % len(shape) for d in node.args[1:3])  # type: ignore[operator]
+        a, b = (d % len(shape) for d in arguments(node)[1:3])
         return _apply(node, dim, {a: b, b: a}.get(dim, dim))
     if node.target is aten.permute.default:
-        return _apply(node, dim, node.args[1][dim] % len(shape))  # type: ignore[index, operator]
-    if node.target is aten.gather.default and node.args[1] % len(shape) == dim:  # type: ignore[operator]
+        return _apply(node, dim, arguments(node)[1][dim] % len(shape))
+    if node.target is aten.gather.default and arguments(node)[1] % len(shape) == dim:
         return None
     if node.target in _SAME_SHAPE:
         return _narrow_elementwise(node, dim)
@@ -69,14 +69,14 @@ def _tensor(value: Any) -> Tensor:
 
 def _apply(node: fx.Node, dim: int, source_dim: int) -> Narrowed | None:
     """Narrow the first argument along `source_dim`, then do what the node does."""
-    inner = narrow(node.args[0], source_dim)  # type: ignore[arg-type]
+    inner = narrow(arguments(node)[0], source_dim)
     if inner is None:
         return None
-    return lambda values: _tensor(node.target(inner(values), *values(node.args[1:])))  # type: ignore[operator]
+    return lambda values: _tensor(operator_of(node)(inner(values), *values(arguments(node)[1:])))
 
 
 def _narrow_expand(node: fx.Node, dim: int) -> Narrowed | None:
-    source = node.args[0]
+    source = arguments(node)[0]
     assert isinstance(source, fx.Node)
     shape, source_shape = value_of(node).shape, value_of(source).shape
     source_dim = dim - (len(shape) - len(source_shape))
@@ -88,10 +88,10 @@ def _narrow_expand(node: fx.Node, dim: int) -> Narrowed | None:
 
 
 def _narrow_repeat(node: fx.Node, dim: int) -> Narrowed | None:
-    source, repeats = node.args
+    source, repeats = arguments(node)
     assert isinstance(source, fx.Node) and isinstance(repeats, list | tuple)
     source_dim = dim - (len(repeats) - value_of(source).dim())
-    sizes = [1 if d == dim else int(times) for d, times in enumerate(repeats)]  # type: ignore[arg-type]
+    sizes = [1 if d == dim else int(times) for d, times in enumerate(repeats)]
     if source_dim < 0:
         return lambda values: _tensor(values(source)).repeat(sizes)
     inner = narrow(source, source_dim)
@@ -101,12 +101,12 @@ def _narrow_repeat(node: fx.Node, dim: int) -> Narrowed | None:
 def _narrow_along(node: fx.Node, dim: int) -> Narrowed | None:
     """A slice or concatenation: along another dimension it goes on; along this one a slice changes nothing."""
     rank = value_of(node).dim()
-    at = (node.args[1] if len(node.args) > 1 else 0) % rank  # type: ignore[operator]
+    at = (arguments(node)[1] if len(arguments(node)) > 1 else 0) % rank
     if node.target is aten.slice.Tensor:
-        return narrow(node.args[0], dim) if at == dim else _apply(node, dim, dim)  # type: ignore[arg-type]
+        return narrow(arguments(node)[0], dim) if at == dim else _apply(node, dim, dim)
     if at == dim:
         return None
-    parts = [narrow(part, dim) for part in node.args[0]]  # type: ignore[union-attr, arg-type]
+    parts = [narrow(part, dim) for part in arguments(node)[0]]
     if any(part is None for part in parts):
         return None
     return lambda values: torch.cat([part(values) for part in parts if part is not None], at)
@@ -128,7 +128,7 @@ def _narrow_elementwise(node: fx.Node, dim: int) -> Narrowed | None:
         def value(argument: fx.Node) -> Any:
             return inner[argument](values) if argument in inner else values(argument)
 
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
-        return _tensor(node.target(*args, **kwargs))  # type: ignore[operator]
+        args, kwargs = fx.node.map_arg((arguments(node), node.kwargs), value)
+        return _tensor(operator_of(node)(*args, **kwargs))
 
     return compute

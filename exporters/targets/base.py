@@ -66,9 +66,7 @@ class Target(Protocol):
         """The program in the operators that this target runs best."""
         ...
 
-    def emit(
-        self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions
-    ) -> None:
+    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
         """Write the artifact at `path`; raises `ConversionRefused` naming an operator that the target lacks."""
         ...
 
@@ -93,12 +91,10 @@ def find_target(name: str) -> Target:
 
 def refusal(target: str, program: ExportedProgram, error: BaseException) -> ConversionRefused:
     """The error for a converter's failure: the operator that it stumbled over and the user's line, where known."""
-    messages = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in messages:
-        messages.append(str(cause))
-        cause = cause.__cause__ or cause.__context__
-    text = "\n".join(messages)
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    text = "\n".join(map(str, causes))
     for node in program.graph.nodes:
         if isinstance(node, fx.Node) and node.op == "call_function" and _names(node, text):
             return ConversionRefused(

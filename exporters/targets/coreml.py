@@ -20,7 +20,7 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from tm_export.exporters.decompose import decompose
 from tm_export.exporters.lowering.cost import COREML, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
-from tm_export.exporters.retrace import is_float, placeholders_of, with_graph
+from tm_export.exporters.retrace import arguments, is_float, placeholders_of, with_graph
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.gelu import GeluByTanh
 from tm_export.exporters.rules.spelling import SPELLING
@@ -49,24 +49,20 @@ class CoremlTarget:
 
     def dtype(self, dtype: torch.dtype) -> str:
         """As in PyTorch, but that integers have 32 bits."""
-        return (
-            "int32" if dtype in (torch.int64, torch.int16, torch.bool) else str(dtype).removeprefix("torch.")
-        )
+        return "int32" if dtype in (torch.int64, torch.int16, torch.bool) else str(dtype).removeprefix("torch.")
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
         """Write out what coremltools gets wrong."""
         program, _ = apply_rules(program, (GeluByTanh(), *SPELLING))
         return program
 
-    def emit(
-        self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions
-    ) -> None:
+    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
         """Write the package at `path`."""
         import coremltools as ct
 
         logging.getLogger("coremltools").setLevel(logging.ERROR)
         half = self.precision(options) == "fp16"
-        program = decompose(_named_inputs(program, signature.inputs), _coremltools_knows)
+        program = _named_inputs(decompose(program, _coremltools_knows), signature.inputs)
         try:
             model = ct.convert(
                 program,
@@ -103,7 +99,10 @@ def _coremltools_knows(op: OpOverload) -> bool:
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
     from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
 
-    return sanitize_op_kind(op.name()) in _TORCH_OPS_REGISTRY
+    return (
+        sanitize_op_kind(op._schema.name + (f".{op._overloadname}" if op._overloadname != "default" else ""))
+        in _TORCH_OPS_REGISTRY
+    )
 
 
 def _named_inputs(program: ExportedProgram, names: tuple[str, ...]) -> ExportedProgram:
@@ -130,7 +129,7 @@ def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     return [
         ct.TensorType(name=name, dtype=np.float32) if is_float(node) else ct.TensorType(name=name)
-        for name, node in zip(names, output.args[0], strict=True)
+        for name, node in zip(names, arguments(output)[0], strict=True)
     ]
 
 
@@ -158,9 +157,7 @@ def _make_deterministic(package: Path) -> None:
     """Write the specification with sorted maps, and derive the package's identifiers from its contents."""
     from coremltools.proto import Model_pb2
 
-    (package / "executorch_debug_handle_mapping.json").unlink(
-        missing_ok=True
-    )  # names of our graph; no use on a phone
+    (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # names of our graph; no use on a phone
     data = package / "Data" / "com.apple.CoreML"
     specification = data / "model.mlmodel"
     model = Model_pb2.Model()

@@ -48,9 +48,7 @@ class ExecutorchTarget:
         """For XNNPACK, the forms that its partitioner takes."""
         return legalize_for_xnnpack(program) if options.backend == "xnnpack" else program
 
-    def emit(
-        self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions
-    ) -> None:
+    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
         """Write the program at `path`, having checked that the runtime has a kernel for all that is not delegated."""
         from executorch.exir import to_edge_transform_and_lower
 

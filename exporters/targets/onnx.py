@@ -33,9 +33,7 @@ class OnnxTarget:
     def precision(self, options: ExportOptions) -> Precision:
         """fp32; onnxruntime's CPU kernels compute in nothing narrower."""
         if options.precision == "fp16":
-            raise UsageError(
-                "target onnx computes in fp32: leave out --precision fp16, or choose target coreml"
-            )
+            raise UsageError("target onnx computes in fp32: leave out --precision fp16, or choose target coreml")
         return "fp32"
 
     def costs(self, options: ExportOptions) -> CostModel:
@@ -50,18 +48,14 @@ class OnnxTarget:
         """Nothing: the exporter takes ATen as it is."""
         return program
 
-    def emit(
-        self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions
-    ) -> None:
+    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
         """Write `path`, and its weights to a file of the same name with `.data` behind it."""
         model = _export(program, signature)
         model = onnxslim.slim(model)
         _make_deterministic(model)
         data = path.name + ".data"
         (path.parent / data).unlink(missing_ok=True)  # onnx would append to it
-        onnx.save_model(
-            model, path, save_as_external_data=True, location=data, size_threshold=EXTERNAL_FROM_BYTES
-        )
+        onnx.save_model(model, path, save_as_external_data=True, location=data, size_threshold=EXTERNAL_FROM_BYTES)
         onnx.checker.check_model(str(path), full_check=True)
 
     def placement(self, path: Path) -> Placement:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from tm_export.exporters.describe import tensor_spec
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.records import ParityRecord
@@ -51,9 +52,7 @@ class Artifact:
         return Subject(self.component, self.block, self.variant.name, engine, outputs)
 
 
-def check_rewrite(
-    artifact: Artifact, program: ExportedProgram, inputs: Sequence[Tensor]
-) -> list[ParityRecord]:
+def check_rewrite(artifact: Artifact, program: ExportedProgram, inputs: Sequence[Tensor]) -> list[ParityRecord]:
     """Compare the rewritten program, run by PyTorch, with the captured one."""
     probe = artifact.probe
     exposed = None if probe is None else (lambda: replay(probe.program, inputs).outputs)
@@ -88,16 +87,11 @@ def check_artifact(
     return records
 
 
-def _probe_variant(
-    artifact: Artifact, probe: Probe, inputs: Sequence[Tensor], target: Target
-) -> manifest.Variant:
+def _probe_variant(artifact: Artifact, probe: Probe, inputs: Sequence[Tensor], target: Target) -> manifest.Variant:
     """The probe's signature: the artifact's, and an integer output for each decision."""
     known = len(artifact.variant.outputs)
     decided = replay(probe.program, inputs).outputs[known:]
-    extra = tuple(
-        manifest.TensorSpec(name=f"decision_{i}", dtype=target.dtype(index.dtype), shape=tuple(index.shape))
-        for i, index in enumerate(decided)
-    )
+    extra = tuple(tensor_spec(f"decision_{i}", index, target) for i, index in enumerate(decided))
     return artifact.variant.model_copy(update={"outputs": (*artifact.variant.outputs, *extra)})
 
 

@@ -55,9 +55,7 @@ def check_parity(
     if run_exposed is not None:
         exposed = tuple(run_exposed())
         decided = exposed[len(expected) :]
-        same = all(
-            torch.equal(d.index, i.to(torch.int64)) for d, i in zip(reference.decisions, decided, strict=True)
-        )
+        same = all(torch.equal(d.index, i.to(torch.int64)) for d, i in zip(reference.decisions, decided, strict=True))
         forced = reference if same else replay(raised, inputs, forced=decided)
         for decision, index in zip(forced.decisions, decided, strict=True):
             agreement += compare_decision(decision, index, gate.tie_margin)

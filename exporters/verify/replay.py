@@ -48,9 +48,7 @@ class _Replayer(fx.Interpreter):
         return result if self._forced is None else next(self._forced).to(torch.int64)
 
 
-def replay(
-    program: ExportedProgram, inputs: Sequence[Tensor], forced: Sequence[Tensor] | None = None
-) -> Replay:
+def replay(program: ExportedProgram, inputs: Sequence[Tensor], forced: Sequence[Tensor] | None = None) -> Replay:
     """Run the program; with `forced`, every decision's result is replaced by the given one, in graph order.
 
     What is recorded is always the decision that the program itself would make on the scores that it sees.

@@ -63,9 +63,7 @@ class Denoiser(nn.Module):
         self.temporal_blocks = nn.ModuleList(TemporalBlock(config, variant) for _ in range(config.depth))
         self.final_layer = FinalLayer(config)
 
-    def forward(
-        self, x_BCTHW: Tensor, timestep_B: Tensor, y_B1LD: Tensor, mask_BL: Tensor, fps_1: Tensor
-    ) -> Tensor:
+    def forward(self, x_BCTHW: Tensor, timestep_B: Tensor, y_B1LD: Tensor, mask_BL: Tensor, fps_1: Tensor) -> Tensor:
         """Predict the velocity of the latent video and, unused by the sampler, its variance.
 
         Args:

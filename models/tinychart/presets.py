@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from tm_export.models.tinychart.vision_tower import VisionTower
 
 FULL = VisionTowerConfig()
-TINY = VisionTowerConfig(
-    hidden_size=128, intermediate_size=384, num_layers=6, num_heads=4, image_size=224, tome_r=28
-)
+TINY = VisionTowerConfig(hidden_size=128, intermediate_size=384, num_layers=6, num_heads=4, image_size=224, tome_r=28)
 TINY_SEED = 0
 
 

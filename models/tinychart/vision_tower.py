@@ -94,9 +94,7 @@ class MergingVisionModel(nn.Module):
     def forward(self, pixels_BCHW: Tensor) -> tuple[Tensor, list[Match]]:
         """Return the tokens after the last layer, not normalised, and the match of each layer."""
         patches_BNC = self.embeddings.patch_embedding(pixels_BCHW).flatten(2).transpose(1, 2)
-        tokens: tuple[Tensor, list[Match]] = self.encoder(
-            patches_BNC + self.embeddings.position_embedding.weight
-        )
+        tokens: tuple[Tensor, list[Match]] = self.encoder(patches_BNC + self.embeddings.position_embedding.weight)
         return tokens
 
 

@@ -27,9 +27,7 @@ def engines_for(target: str) -> tuple[Engine, ...]:
     """
     if target not in _ENGINES:
         raise EngineError(f"no engine runs target {target!r}; targets are {', '.join(sorted(_ENGINES))}")
-    names = [
-        (file, cls) for file, cls in _ENGINES[target] if file != "coreml" or platform.system() == "Darwin"
-    ]
+    names = [(file, cls) for file, cls in _ENGINES[target] if file != "coreml" or platform.system() == "Darwin"]
     return tuple(getattr(importlib.import_module(f"{__name__}.{file}"), cls)() for file, cls in names)
 
 

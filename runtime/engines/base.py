@@ -83,9 +83,7 @@ class Session(ABC):
         for spec in specs:
             array = arrays[spec.name]
             if not isinstance(array, np.ndarray):
-                raise EngineError(
-                    f"{kind} {spec.name!r} of {where} must be a NumPy array, got {type(array).__name__}"
-                )
+                raise EngineError(f"{kind} {spec.name!r} of {where} must be a NumPy array, got {type(array).__name__}")
             if array.dtype.name != spec.dtype or array.shape != spec.shape:
                 raise EngineError(
                     f"{kind} {spec.name!r} of {where} must be {spec.dtype}{list(spec.shape)}, "

@@ -51,9 +51,7 @@ class _CoreMLSession(Session):
             results = self._model.predict(dict(inputs))
         except Exception as error:
             raise EngineError(f"Core ML fails in {self.variant.artifact}: {error}") from error
-        return {
-            spec.name: np.asarray(results[spec.name]).reshape(spec.shape) for spec in self.variant.outputs
-        }
+        return {spec.name: np.asarray(results[spec.name]).reshape(spec.shape) for spec in self.variant.outputs}
 
     def _release(self) -> None:
         del self._model

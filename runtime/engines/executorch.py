@@ -36,8 +36,7 @@ class ExecuTorchEngine:
             raise EngineError(f"ExecuTorch {self.version} refuses {artifact}: {error}") from error
         if variant.function not in program.method_names:
             raise EngineError(
-                f"{artifact} has no method {variant.function!r}; it has {sorted(program.method_names)}; "
-                "export again"
+                f"{artifact} has no method {variant.function!r}; it has {sorted(program.method_names)}; export again"
             )
         try:
             method = program.load_method(variant.function)
@@ -60,9 +59,7 @@ class _ExecuTorchSession(Session):
             raise EngineError(f"ExecuTorch fails in {self.variant.artifact}: {error}") from error
         specs = self.variant.outputs
         if len(results) != len(specs):
-            raise EngineError(
-                f"{self.variant.artifact} gives {len(results)} outputs, the manifest names {len(specs)}"
-            )
+            raise EngineError(f"{self.variant.artifact} gives {len(results)} outputs, the manifest names {len(specs)}")
         # A copy: the next run writes into the same memory.
         return {spec.name: np.array(result) for spec, result in zip(specs, results, strict=True)}
 
@@ -84,10 +81,7 @@ def _why_not_loaded(artifact: Path, method: str, error: str) -> str:
         reason = f"its runtime has no delegate {', '.join(delegates)}"
     else:
         return f"ExecuTorch cannot load method {method!r} of {artifact}: {error}"
-    return (
-        f"ExecuTorch cannot load method {method!r} of {artifact}: {reason} ({error}); "
-        "export with another lowering"
-    )
+    return f"ExecuTorch cannot load method {method!r} of {artifact}: {reason} ({error}); export with another lowering"
 
 
 def missing_kernels(artifact: Path, method: str) -> tuple[list[str], list[str]]:

@@ -149,14 +149,10 @@ def test_function_that_raises_or_returns_the_wrong_thing_is_refused(refused: Ref
     raised = refused("-m", f"{models}:raises", "--target", "onnx")
     assert "RuntimeError: no such layer: 12" in raised
     assert 'raise RuntimeError("no such layer: 12")' in raised
-    assert "is None: return (module, example_inputs)" in refused(
-        "-m", f"{models}:nothing", "--target", "onnx"
-    )
+    assert "is None: return (module, example_inputs)" in refused("-m", f"{models}:nothing", "--target", "onnx")
 
 
-def test_module_that_does_not_run_on_its_inputs_is_refused_with_its_line(
-    refused: Refused, models: Path
-) -> None:
+def test_module_that_does_not_run_on_its_inputs_is_refused_with_its_line(refused: Refused, models: Path) -> None:
     found = refused("-m", f"{models}:wrong_shape", "--target", "onnx")
     assert "WrongShape does not run on its example inputs" in found
     assert "return x @ torch.ones(3, 3)" in found
@@ -170,9 +166,7 @@ def test_nan_in_weights_and_inputs_is_refused(refused: Refused, models: Path) ->
 @pytest.mark.parametrize(
     ("function", "line"), [("threshold", "return x[x[:, 0] > 0.5]"), ("branch", "if x.sum() > 0:")]
 )
-def test_data_dependence_is_refused_with_its_line(
-    refused: Refused, models: Path, function: str, line: str
-) -> None:
+def test_data_dependence_is_refused_with_its_line(refused: Refused, models: Path, function: str, line: str) -> None:
     found = refused("-m", f"{models}:{function}", "--target", "onnx", code=ExitCode.REFUSED)
     assert "depends on data" in found
     assert line in found
@@ -180,9 +174,7 @@ def test_data_dependence_is_refused_with_its_line(
 
 
 @pytest.mark.parametrize("target", ["onnx", "coreml", "executorch"])
-def test_operator_that_a_target_lacks_is_refused_by_name_and_line(
-    refused: Refused, models: Path, target: str
-) -> None:
+def test_operator_that_a_target_lacks_is_refused_by_name_and_line(refused: Refused, models: Path, target: str) -> None:
     found = refused("-m", f"{models}:bessel", "--target", target, code=ExitCode.REFUSED)
     assert "bessel_j0" in found
     assert ": return torch.special.bessel_j0(x)" in found
@@ -196,9 +188,7 @@ def test_artifact_that_computes_something_else_is_refused_and_its_reports_kept(
     assert "coreml" in found
     assert "'output_0'" in found
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["models-overflow-coreml.failed"]
-    assert "parity.json" in [
-        path.name for path in (tmp_path / "out" / "models-overflow-coreml.failed").iterdir()
-    ]
+    assert "parity.json" in [path.name for path in (tmp_path / "out" / "models-overflow-coreml.failed").iterdir()]
 
 
 def test_too_many_regions_are_a_failed_budget(refused: Refused, models: Path) -> None:
@@ -219,9 +209,7 @@ def saved(weights: dict[str, Tensor], path: Path) -> Path:
 
 def missing_key(weights: dict[str, Tensor], folder: Path) -> tuple[Path, str]:
     key = sorted(weights)[0]
-    return saved(
-        {name: value for name, value in weights.items() if name != key}, folder / "w.safetensors"
-    ), key
+    return saved({name: value for name, value in weights.items() if name != key}, folder / "w.safetensors"), key
 
 
 def extra_key(weights: dict[str, Tensor], folder: Path) -> tuple[Path, str]:

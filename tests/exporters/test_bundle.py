@@ -86,9 +86,7 @@ def compiled(passed: bool = True, regions: int = 1, variants: tuple[str, ...] = 
             ),
             stages=(
                 StageRecord(component="model", variant="full", stage="emit", seconds=1.0, peak_rss_bytes=300),
-                StageRecord(
-                    component="model", variant="full", stage="verify", seconds=1.0, peak_rss_bytes=200
-                ),
+                StageRecord(component="model", variant="full", stage="verify", seconds=1.0, peak_rss_bytes=200),
             ),
             total_seconds=2.0,
             total_bytes=9,
@@ -238,9 +236,7 @@ def failing(error: BaseException) -> Callable[[Path], Compiled]:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a defect"), SystemExit(1)])
 @pytest.mark.parametrize("existing", [False, True])
-def test_failed_build_leaves_everything_as_it_was(
-    tmp_path: Path, error: BaseException, existing: bool
-) -> None:
+def test_failed_build_leaves_everything_as_it_was(tmp_path: Path, error: BaseException, existing: bool) -> None:
     if existing:
         write_bundle(tmp_path, SOURCE, "onnx", builder(b"old"))
     before = contents(tmp_path)
@@ -290,9 +286,7 @@ def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path, build: Callable[[P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_disk_that_fills_up_with_the_manifest_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_that_fills_up_with_the_manifest_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Path.write_bytes
 
     def full(self: Path, data: bytes) -> int:
@@ -388,9 +382,7 @@ def test_open_asks_for_a_choice_between_several(tmp_path: Path) -> None:
 def test_open_runs_the_only_variant(tmp_path: Path) -> None:
     x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])
     y = onnx.helper.make_tensor_value_info("output_0", onnx.TensorProto.FLOAT, [2])
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Neg", ["x"], ["output_0"])], "main_graph", [x], [y]
-    )
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["output_0"])], "main_graph", [x], [y])
     model = onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)])
     bundle = write_bundle(tmp_path, SOURCE, "onnx", builder(model.SerializeToString()))
     with bundle.open() as session:

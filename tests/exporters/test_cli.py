@@ -95,9 +95,7 @@ def test_export_writes_a_bundle_and_says_what_it_is(
     assert "seeded" not in shown.err
 
 
-def test_json_is_one_object_and_nothing_else(
-    model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_json_is_one_object_and_nothing_else(model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     argv = ["-m", model, "--target", "onnx", "--target", "executorch", "-o", str(tmp_path / "out"), "--json"]
     assert main(argv) == 0
     answer = json.loads(capfd.readouterr().out)

@@ -178,9 +178,7 @@ def test_two_files_of_one_name_do_not_share_a_module(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_user_function_is_refused_in_one_line(
-    write: Write, text: str, function: str, said: list[str]
-) -> None:
+def test_user_function_is_refused_in_one_line(write: Write, text: str, function: str, said: list[str]) -> None:
     found = message(f"{write(text)}:{function}" if function else str(write(text)))
     for part in said:
         assert part in found

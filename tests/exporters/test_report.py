@@ -180,9 +180,7 @@ def test_page_is_the_same_for_the_same_report() -> None:
 
 
 def hostile_report() -> ExportReport:
-    hostile_site = site(
-        0, 10, 5, component=HOSTILE, source=HOSTILE, kind=HOSTILE, form=HOSTILE, reason=HOSTILE
-    )
+    hostile_site = site(0, 10, 5, component=HOSTILE, source=HOSTILE, kind=HOSTILE, form=HOSTILE, reason=HOSTILE)
     bad = parity(HOSTILE, passed=False).model_copy(update={"output": HOSTILE, "gate": HOSTILE})
     place = PlacementRecord(
         component=HOSTILE,
@@ -221,12 +219,7 @@ def test_page_shows_hostile_text_as_text(page: str) -> None:
 def test_page_asks_for_nothing_else() -> None:
     page = render(hostile_report(), (Picture("a", "b", b"png"),))
     fetching = {"src", "href", "srcset", "action", "data", "poster", "xlink:href", "background"}
-    fetched = [
-        value
-        for _, attributes in Page(page).elements
-        for name, value in attributes.items()
-        if name in fetching
-    ]
+    fetched = [value for _, attributes in Page(page).elements for name, value in attributes.items() if name in fetching]
     assert fetched and all(value.startswith("data:") for value in fetched)
     style = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in style and "@import" not in style
@@ -260,9 +253,7 @@ def test_token_chart_draws_levels_to_scale() -> None:
 
 def test_token_chart_marks_a_site_on_another_stream() -> None:
     def jumps(sites: list[MergeSite]) -> int:
-        return sum(
-            attributes.get("class") == "jump" for _, attributes in Page(str(token_chart(sites))).elements
-        )
+        return sum(attributes.get("class") == "jump" for _, attributes in Page(str(token_chart(sites))).elements)
 
     assert jumps([site(0, 200, 100), site(1, 100, 50)]) == 0
     assert jumps([site(0, 200, 100), site(1, 300, 50)]) == 1
@@ -321,8 +312,7 @@ def test_draw_regions_agrees_with_brute_force(data: st.DataObject) -> None:
             members = [cell for cell, label in cells.items() if label == cells[here]]
             before = [(max(y - 1, 0) // patch, here[1]), (here[0], max(x - 1, 0) // patch)]
             outlined = any(
-                cells[cell] != cells[here]
-                and (len(members) > 1 or list(cells.values()).count(cells[cell]) > 1)
+                cells[cell] != cells[here] and (len(members) > 1 or list(cells.values()).count(cells[cell]) > 1)
                 for cell in before
             )
             pixels = [image[i * patch : (i + 1) * patch, j * patch : (j + 1) * patch] for i, j in members]
@@ -363,9 +353,7 @@ def test_patch_labels_leave_a_class_token_out() -> None:
 
 
 def test_region_pictures_show_what_the_tower_merged() -> None:
-    config = VisionTowerConfig(
-        hidden_size=32, intermediate_size=32, num_layers=3, num_heads=2, image_size=56, tome_r=2
-    )
+    config = VisionTowerConfig(hidden_size=32, intermediate_size=32, num_layers=3, num_heads=2, image_size=56, tome_r=2)
     torch.manual_seed(0)
     tower = build_vision_tower(config)
     pixels = torch.rand(2, 3, 56, 56) * 2 - 1

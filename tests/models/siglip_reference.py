@@ -33,10 +33,7 @@ class TowerReference:
         p, side = self.c.patch_size, self.c.image_size // self.c.patch_size
         kernel = self.w["embeddings.patch_embedding.weight"].flatten(1)
         cut = [image[:, p * i : p * i + p, p * j : p * j + p] for i in range(side) for j in range(side)]
-        return (
-            torch.stack([kernel @ patch.flatten() for patch in cut])
-            + self.w["embeddings.patch_embedding.bias"]
-        )
+        return torch.stack([kernel @ patch.flatten() for patch in cut]) + self.w["embeddings.patch_embedding.bias"]
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         return x @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
@@ -78,7 +75,5 @@ class TowerReference:
         q = self.linear(name + "self_attn.q_proj", h).view(-1, heads, k_dim)
         v = self.linear(name + "self_attn.v_proj", h).view(-1, heads, k_dim)
         k = keys.view(-1, heads, k_dim)
-        out = [
-            (q[:, i] @ k[:, i].T / math.sqrt(k_dim) + key_bias).softmax(-1) @ v[:, i] for i in range(heads)
-        ]
+        out = [(q[:, i] @ k[:, i].T / math.sqrt(k_dim) + key_bias).softmax(-1) @ v[:, i] for i in range(heads)]
         return self.linear(name + "self_attn.out_proj", torch.cat(out, dim=-1))

@@ -114,9 +114,7 @@ class STDiT3Reference:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = table
         h = layer_norm(x) * (1 + scale_a) + shift_a
         x = x + gate_a * self.over_frames(lambda h: self.self_attend(name, kind, h), h)
-        x = x + self.cross(
-            lambda h: self.over_frames(lambda f: self.cross_attend(name, f, text), h), x, table
-        )
+        x = x + self.cross(lambda h: self.over_frames(lambda f: self.cross_attend(name, f, text), h), x, table)
         h = layer_norm(x) * (1 + scale_m) + shift_m
         return x + gate_m * self.over_mlp(lambda h: self.mlp(name + "mlp", h), h)
 

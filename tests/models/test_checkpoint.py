@@ -34,9 +34,7 @@ def write_shards(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
         weight_map[key] = f"model-{number % 2}.safetensors"
     for name in set(weight_map.values()):
         save_file({key: tensors[key] for key in tensors if weight_map[key] == name}, folder / name)
-    (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": weight_map})
-    )
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
 def write(form: str, folder: Path, tensors: dict[str, torch.Tensor]) -> Path:

@@ -6,9 +6,7 @@ import torch
 from tm_export.models import registry
 from tm_export.models.registry import BrokenModelPlugin, UnknownModel, find_model, list_models
 
-COMPONENTS = [
-    pytest.param(component, id=model.name) for model in list_models() for component in model.components
-]
+COMPONENTS = [pytest.param(component, id=model.name) for model in list_models() for component in model.components]
 TINY_COMPONENTS = [
     pytest.param(component, id=model.name)
     for model in list_models()

@@ -46,8 +46,7 @@ def save_torch(module: torch.nn.Module, args: tuple[torch.Tensor, ...], precisio
 def save_mil(build: Callable[..., Any], args: Sequence[torch.Tensor], path: Path) -> Path:
     """Builds a program from MIL operations alone; no pass touches it. Inputs are called x0, x1, ..."""
     placeholders = {
-        f"x{i}": mb.placeholder(shape=tuple(arg.shape), dtype=_MIL_TYPES[arg.dtype])
-        for i, arg in enumerate(args)
+        f"x{i}": mb.placeholder(shape=tuple(arg.shape), dtype=_MIL_TYPES[arg.dtype]) for i, arg in enumerate(args)
     }
     with Function(placeholders, opset_version=ct.target.iOS18) as function:
         outputs = build(*function.inputs.values())
@@ -69,9 +68,7 @@ def variant_of(package: Path, function: str = "main") -> Variant:
     program = load_program(package, function)
 
     def specs(values: Any) -> tuple[TensorSpec, ...]:
-        return tuple(
-            TensorSpec(name=v.name, dtype=str(v.dtype).removeprefix("torch."), shape=v.shape) for v in values
-        )
+        return tuple(TensorSpec(name=v.name, dtype=str(v.dtype).removeprefix("torch."), shape=v.shape) for v in values)
 
     return Variant(
         name="full",

@@ -48,18 +48,14 @@ def test_fp32_results_are_not_rounded_to_fp16(tmp_path: Path) -> None:
 
 def test_fp16_matmul_accumulates_wide_and_rounds_once(tmp_path: Path) -> None:
     x = torch.tensor([[2048.0, 1.0, 1.0, 1.0]]).half()
-    package = save_mil(
-        lambda x: mb.matmul(x=x, y=np.ones((4, 1), np.float16)), [x], tmp_path / "block.mlpackage"
-    )
+    package = save_mil(lambda x: mb.matmul(x=x, y=np.ones((4, 1), np.float16)), [x], tmp_path / "block.mlpackage")
     # Rounding after each addition would stay at 2048; 2051 rounds to 2052.
     assert run_reference(package, [x])[0].item() == 2052
 
 
 def test_unknown_op_is_refused_by_name(tmp_path: Path) -> None:
     x = torch.ones(2, 3)
-    package = save_mil(
-        lambda x: mb.non_zero(x=mb.relu(x=x), name="where_not_zero"), [x], tmp_path / "b.mlpackage"
-    )
+    package = save_mil(lambda x: mb.non_zero(x=mb.relu(x=x), name="where_not_zero"), [x], tmp_path / "b.mlpackage")
     with pytest.raises(EngineError, match="dynamic shape"):
         load_program(package, "main")
 
@@ -90,9 +86,7 @@ def test_control_flow_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_unknown_form_of_a_known_op_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.ones(2)
-    package = save_mil(
-        lambda x: mb.clip(x=x, alpha=0.0, beta=1.0, name="cut"), [x], tmp_path / "block.mlpackage"
-    )
+    package = save_mil(lambda x: mb.clip(x=x, alpha=0.0, beta=1.0, name="cut"), [x], tmp_path / "block.mlpackage")
     monkeypatch.setitem(ARITHMETIC, "clip", lambda x, alpha: x)
     with pytest.raises(UnknownOp, match=r"form of 'clip' with beta \(operation 'cut'\)"):
         plan(load_program(package, "main"))
@@ -101,12 +95,8 @@ def test_unknown_form_of_a_known_op_is_refused(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("index", [-1, 4])
 def test_index_out_of_range_is_an_error_not_a_guess(index: int, tmp_path: Path) -> None:
     x, i = torch.ones(4, 2), torch.tensor([0, index], dtype=torch.int32)
-    package = save_mil(
-        lambda x, i: mb.gather(x=x, indices=i, axis=0, name="pick"), [x, i], tmp_path / "b.mlpackage"
-    )
-    with pytest.raises(
-        EngineError, match=rf"'gather' \('pick'\) fails: index {index} is out of range \[0, 4\)"
-    ):
+    package = save_mil(lambda x, i: mb.gather(x=x, indices=i, axis=0, name="pick"), [x, i], tmp_path / "b.mlpackage")
+    with pytest.raises(EngineError, match=rf"'gather' \('pick'\) fails: index {index} is out of range \[0, 4\)"):
         run_reference(package, [x, i])
 
 
@@ -137,9 +127,7 @@ def test_values_are_freed_after_their_last_use(tmp_path: Path, monkeypatch: pyte
 
 def test_output_may_be_an_input_or_shared_and_belongs_to_the_caller(tmp_path: Path) -> None:
     x = torch.arange(3.0)
-    package = save_mil(
-        lambda x: (mb.identity(x=x), mb.add(x=x, y=np.float32(1))), [x], tmp_path / "b.mlpackage"
-    )
+    package = save_mil(lambda x: (mb.identity(x=x), mb.add(x=x, y=np.float32(1))), [x], tmp_path / "b.mlpackage")
     variant = variant_of(package)
     given = x.numpy()
     with CoreMLReferenceEngine().open(package, variant) as session:
@@ -155,9 +143,7 @@ def test_each_function_of_a_multifunction_package_runs(tmp_path: Path) -> None:
     x = torch.arange(6.0).reshape(2, 3)
     descriptor = ct.utils.MultiFunctionDescriptor()
     for name, sign in (("full", 1.0), ("merged", -1.0)):
-        package = save_torch(
-            FunctionModule(lambda x, s=sign: x * s + 1), (x,), "fp32", tmp_path / f"{name}.mlpackage"
-        )
+        package = save_torch(FunctionModule(lambda x, s=sign: x * s + 1), (x,), "fp32", tmp_path / f"{name}.mlpackage")
         descriptor.add_function(str(package), src_function_name="main", target_function_name=name)
     descriptor.default_function_name = "full"
     both = tmp_path / "both.mlpackage"
@@ -203,9 +189,7 @@ class MergingLayer(nn.Module):
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         b, n, c = x_BNC.shape
-        q, k, v = (
-            self.qkv(self.norm1(x_BNC)).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        )
+        q, k, v = self.qkv(self.norm1(x_BNC)).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c)
         x_BNC = x_BNC + self.out(attended)
         if self.r:
@@ -249,9 +233,7 @@ def test_a_whole_vit_agrees_with_eager(precision: str, r: int, bound: float, tmp
     assert r == 0 or {"topk", "gather_along_axis", "equal", "matmul"} <= op_types(package)
     with torch.no_grad():
         expected = model(image).numpy()
-    np.testing.assert_allclose(
-        run_reference(package, [image])[0], expected, atol=bound * np.abs(expected).max()
-    )
+    np.testing.assert_allclose(run_reference(package, [image])[0], expected, atol=bound * np.abs(expected).max())
 
 
 def test_a_merging_vit_runs_in_fp16_with_its_short_index_types(tmp_path: Path) -> None:

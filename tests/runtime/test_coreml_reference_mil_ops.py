@@ -174,9 +174,7 @@ CASES = [
         "prelu softplus_parametric",
         lambda t, x: (
             mb.prelu(x=x, alpha=np.array([0.25, 0.5, 2, -1], t)),
-            mb.softplus_parametric(
-                x=x, alpha=np.array([0.25, 0.5, 2, -1], t), beta=np.array([1, 2, 0.5, 1], t)
-            ),
+            mb.softplus_parametric(x=x, alpha=np.array([0.25, 0.5, 2, -1], t), beta=np.array([1, 2, 0.5, 1], t)),
         ),
         lambda x: (
             F.prelu(x, torch.tensor([0.25, 0.5, 2, -1])),
@@ -188,9 +186,7 @@ CASES = [
     case(
         "gelu-modes",
         "gelu",
-        lambda t, x: tuple(
-            mb.gelu(x=x, mode=m) for m in ("EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION")
-        ),
+        lambda t, x: tuple(mb.gelu(x=x, mode=m) for m in ("EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION")),
         lambda x: (F.gelu(x), F.gelu(x, approximate="tanh"), x / (1 + torch.exp(-1.702 * x))),
         x234,
     ),
@@ -286,9 +282,7 @@ CASES = [
             mb.gather(x=x, indices=mb.cast(x=i, dtype="uint16"), axis=-2),
             mb.gather_nd(x=x, indices=mb.expand_dims(x=i, axes=[-1]), batch_dims=1),
             mb.gather_nd(x=x, indices=i),
-            mb.gather_along_axis(
-                x=x, indices=mb.tile(x=mb.expand_dims(x=i, axes=[2]), reps=[1, 1, 4]), axis=-2
-            ),
+            mb.gather_along_axis(x=x, indices=mb.tile(x=mb.expand_dims(x=i, axes=[2]), reps=[1, 1, 4]), axis=-2),
         ),
         lambda x, i: (
             torch.stack([x[b][:, i[b].long()] for b in range(2)]),
@@ -375,8 +369,7 @@ CASES = [
     ),
     case(
         "rearrange",
-        "depth_to_space space_to_depth pixel_shuffle pixel_unshuffle sliding_windows flatten2d concat "
-        "identity crop",
+        "depth_to_space space_to_depth pixel_shuffle pixel_unshuffle sliding_windows flatten2d concat identity crop",
         lambda t, x: (
             mb.pixel_unshuffle(x=x, downscale_factor=np.uint32(2)),
             mb.pixel_shuffle(x=x, upscale_factor=2),
@@ -431,9 +424,7 @@ CASES = [
         lambda t, x: (
             mb.l2_norm(x=x, epsilon=t(0.5)),
             mb.local_response_norm(x=x, size=3, alpha=t(0.5), beta=t(0.75), k=t(2.0)),
-            mb.layer_norm(
-                x=x, axes=[1, 3], epsilon=t(0.5), gamma=np.full((4, 5), 2, t), beta=np.full((4, 5), 1, t)
-            ),
+            mb.layer_norm(x=x, axes=[1, 3], epsilon=t(0.5), gamma=np.full((4, 5), 2, t), beta=np.full((4, 5), 1, t)),
             mb.layer_norm(x=x, axes=[-1, -2], epsilon=t(0.5)),
             mb.instance_norm(x=x, epsilon=t(0.5)),
             mb.batch_norm(x=x, mean=np.arange(4).astype(t), variance=np.full(4, 4, t), epsilon=t(0)),
@@ -441,9 +432,7 @@ CASES = [
         lambda x: (
             x / torch.sqrt((x * x).sum((1, 2, 3), keepdim=True) + 0.5),
             F.local_response_norm(x, 3, 0.5, 0.75, 2.0),
-            F.layer_norm(x.transpose(1, 2), (4, 5), torch.full((4, 5), 2.0), torch.ones(4, 5), 0.5).transpose(
-                1, 2
-            ),
+            F.layer_norm(x.transpose(1, 2), (4, 5), torch.full((4, 5), 2.0), torch.ones(4, 5), 0.5).transpose(1, 2),
             F.layer_norm(x, (6, 5), eps=0.5),
             F.instance_norm(x, eps=0.5),
             (x - torch.arange(4.0).reshape(4, 1, 1)) / 2,
@@ -460,8 +449,7 @@ CASES = [
         ),
         # Height 6, kernel 3, stride 2: one row to pad; width 5, kernel 2, stride 1: one column.
         lambda x: tuple(
-            F.conv2d(F.pad(x, pads), CONV_WEIGHT, stride=(2, 1))
-            for pads in ((0, 1, 0, 1), (1, 0, 1, 0), (0, 0, 0, 0))
+            F.conv2d(F.pad(x, pads), CONV_WEIGHT, stride=(2, 1)) for pads in ((0, 1, 0, 1), (1, 0, 1, 0), (0, 0, 0, 0))
         ),
         images,
     ),
@@ -492,9 +480,7 @@ CASES = [
         lambda x: (
             F.conv_transpose2d(x, TRANSPOSED_WEIGHT, stride=2),
             F.conv_transpose2d(x, TRANSPOSED_WEIGHT, torch.tensor([1.0, 2, 3]), stride=2)[:, :, 1:, :-1],
-            F.conv_transpose2d(
-                x, TRANSPOSED_WEIGHT, torch.tensor([1.0, 2, 3]), stride=2, padding=1, output_padding=1
-            ),
+            F.conv_transpose2d(x, TRANSPOSED_WEIGHT, torch.tensor([1.0, 2, 3]), stride=2, padding=1, output_padding=1),
             F.conv_transpose2d(x, TRANSPOSED_WEIGHT, padding=1),
         ),
         images,
@@ -544,9 +530,7 @@ CASES = [
         "resize_nearest_neighbor upsample_nearest_neighbor upsample_bilinear",
         lambda t, x: (
             mb.resize_nearest_neighbor(x=x, target_size_height=9, target_size_width=3),
-            mb.upsample_nearest_neighbor(
-                x=x, scale_factor_height=np.float32(1.5), scale_factor_width=np.float32(2)
-            ),
+            mb.upsample_nearest_neighbor(x=x, scale_factor_height=np.float32(1.5), scale_factor_width=np.float32(2)),
             mb.upsample_bilinear(
                 x=x,
                 scale_factor_height=2,
@@ -585,10 +569,7 @@ CASES = [
         ),
         lambda x: (
             (torch.round(x / 0.25) + 3).clamp(-128, 127) * 0.25 - 0.75,
-            (
-                torch.round(x / torch.tensor([0.5, 1, 2]).reshape(3, 1))
-                + torch.tensor([1.0, 2, 3]).reshape(3, 1)
-            )
+            (torch.round(x / torch.tensor([0.5, 1, 2]).reshape(3, 1)) + torch.tensor([1.0, 2, 3]).reshape(3, 1))
             .clamp(0, 255)
             .int(),
         ),
@@ -614,9 +595,7 @@ CASES = [
             ),
             mb.matmul(
                 x=x,
-                y=mb.constexpr_lut_to_dense(
-                    indices=TABLE_INDICES.astype(types.np_uint2_dtype), lut=LUT.astype(t)
-                ),
+                y=mb.constexpr_lut_to_dense(indices=TABLE_INDICES.astype(types.np_uint2_dtype), lut=LUT.astype(t)),
             ),
             mb.matmul(
                 x=x,
@@ -646,10 +625,7 @@ CASES = [
                 dtype=torch.float32,
             ),
             x @ (torch.tensor(INT4) * torch.tensor([[0.5], [2], [1], [4]])).float(),
-            x
-            @ torch.tensor(
-                [[LUT[i // 2, 0, TABLE_INDICES[i, j], 0] for j in range(4)] for i in range(4)]
-            ).float(),
+            x @ torch.tensor([[LUT[i // 2, 0, TABLE_INDICES[i, j], 0] for j in range(4)] for i in range(4)]).float(),
             x
             @ torch.tensor(
                 [[LUT.reshape(4, 2)[TABLE_INDICES[i // 2, j], i % 2] for j in range(4)] for i in range(4)]

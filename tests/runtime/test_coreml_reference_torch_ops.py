@@ -148,8 +148,7 @@ CASES = [
     ),
     case(
         "reduce",
-        "reduce_sum reduce_mean reduce_max reduce_min reduce_l2_norm reduce_log_sum_exp "
-        "reduce_argmax reduce_argmin",
+        "reduce_sum reduce_mean reduce_max reduce_min reduce_l2_norm reduce_log_sum_exp reduce_argmax reduce_argmin",
         lambda x: (
             x.sum((0, 2)),
             x.mean(1, keepdim=True),

@@ -150,11 +150,7 @@ def test_unknown_fields_and_values_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, manifest_value(tmp_path) | {"weights": "made up"}, "weights")
 
 
-@given(
-    st.lists(st.sampled_from(["..", ".", "", "a", "b.bin", "c\\d", "C:"]), min_size=1, max_size=4).map(
-        "/".join
-    )
-)
+@given(st.lists(st.sampled_from(["..", ".", "", "a", "b.bin", "c\\d", "C:"]), min_size=1, max_size=4).map("/".join))
 def test_only_paths_inside_the_bundle_are_accepted(path: str) -> None:
     entry = {"path": path, "bytes": 0, "sha256": "0" * 64}
     parts = path.split("/")

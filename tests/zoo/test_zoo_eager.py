@@ -206,9 +206,7 @@ def test_threshold_capacity_example_both_merges_and_refuses() -> None:
     assert ((spared > 0) & (spared < 16)).all()
 
 
-@pytest.mark.parametrize(
-    "average", [kmeans.average_by_scatter, kmeans.average_by_index_add, kmeans.average_by_one_hot]
-)
+@pytest.mark.parametrize("average", [kmeans.average_by_scatter, kmeans.average_by_index_add, kmeans.average_by_one_hot])
 def test_kmeans_averages_equal_loops(average) -> None:
     x, _ = tokens()
     centers = torch.randn(B, kmeans.CLUSTERS, C, generator=torch.Generator().manual_seed(1))

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from tm_export.exporters.constants import constant_of
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -44,7 +44,7 @@ class FillByMask(Rule[Fill]):
 
     def check(self, node: fx.Node) -> Fill | No:
         """What is written must be a number, known at export."""
-        _, source, dim, position = node.args
+        _, source, dim, position = arguments(node)
         assert isinstance(source, fx.Node) and isinstance(dim, int) and isinstance(position, int)
         number = _number(source)
         if number is None:
@@ -54,7 +54,7 @@ class FillByMask(Rule[Fill]):
 
     def rewrite(self, node: fx.Node, match: Fill, values: Values) -> Any:
         """Add or blend with a constant mask."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         shape = [1] * x.dim()
         shape[match.dim] = x.shape[match.dim]
         at = torch.arange(x.shape[match.dim]).reshape(shape) == match.position
@@ -65,7 +65,7 @@ class FillByMask(Rule[Fill]):
 
 def _number(source: fx.Node) -> float | None:
     if source.target in (aten.fill.Tensor, aten.fill.Scalar, aten.full_like.default):
-        value = source.args[1]
+        value = arguments(source)[1]
         if isinstance(value, int | float):
             return float(value)
         constant = constant_of(value) if isinstance(value, fx.Node) else None

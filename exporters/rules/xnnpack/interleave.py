@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, slice_of, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -34,8 +34,8 @@ class StackBySelection(Rule[fx.Node]):
 
     def check(self, node: fx.Node) -> fx.Node | No:
         """All parts come from one tensor by slicing its last dimension; they are stacked behind it."""
-        parts = node.args[0]
-        dim = node.args[1] if len(node.args) > 1 else 0
+        parts = arguments(node)[0]
+        dim = arguments(node)[1] if len(arguments(node)) > 1 else 0
         assert isinstance(parts, list | tuple) and isinstance(dim, int)
         if dim % value_of(node).dim() != value_of(node).dim() - 1:
             return No("not stacked behind the last dimension")
@@ -50,24 +50,22 @@ class StackBySelection(Rule[fx.Node]):
         """The matrix is what the slices make of the unit vectors."""
         x = values(match)
         units = torch.eye(x.shape[-1])
-        matrix = torch.stack([_apply(part, units) for part in node.args[0]], -1).flatten(1)  # type: ignore[union-attr, arg-type]
+        matrix = torch.stack([_apply(part, units) for part in arguments(node)[0]], -1).flatten(1)
         return F.linear(x, matrix.T.contiguous()).reshape(value_of(node).shape)
 
 
 def _sliced(part: fx.Node) -> fx.Node | None:
     """The tensor whose last dimension `part` is a slice of, negated or not."""
     if part.target is aten.neg.default:
-        return _sliced(part.args[0])  # type: ignore[arg-type]
+        return _sliced(arguments(part)[0])
     if part.target is not aten.slice.Tensor:
         return None
-    source, dim = part.args[:2]
-    assert isinstance(source, fx.Node) and isinstance(dim, int)
-    rank = value_of(source).dim()
-    return source if dim % rank == rank - 1 else None
+    cut = slice_of(part)
+    return cut.source if cut.dim == value_of(cut.source).dim() - 1 else None
 
 
 def _apply(part: fx.Node, rows: Tensor) -> Tensor:
     if part.target is aten.neg.default:
-        return -_apply(part.args[0], rows)  # type: ignore[arg-type]
-    _, _, start, end, step = (*part.args, *(0, 0, None, 1)[len(part.args) - 1 :])
-    return rows[:, start:end:step]  # type: ignore[misc]
+        return -_apply(arguments(part)[0], rows)
+    cut = slice_of(part)
+    return rows[:, cut.start : cut.end : cut.step]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import Values
+from tm_export.exporters.retrace import Values, arguments
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -38,7 +38,7 @@ class LayerNormByProducts(Rule[None]):
 
     def check(self, node: fx.Node) -> No | None:
         """Norms over one dimension."""
-        return None if len(node.args[1]) == 1 else No("normalises over several dimensions")  # type: ignore[arg-type]
+        return None if len(arguments(node)[1]) == 1 else No("normalises over several dimensions")
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """The norm, then its affine part."""
@@ -67,10 +67,10 @@ class LinearAfterLayerNorm(Rule[fx.Node]):
 
     def check(self, node: fx.Node) -> fx.Node | No:
         """The input must be a layer norm with an affine part, over one dimension."""
-        norm = node.args[0]
+        norm = arguments(node)[0]
         if not isinstance(norm, fx.Node) or norm.target is not aten.layer_norm.default:
             return No("the input is no layer norm")
-        if len(norm.args) < 3 or norm.args[2] is None or len(norm.args[1]) != 1:  # type: ignore[arg-type]
+        if len(arguments(norm)) < 3 or arguments(norm)[2] is None or len(arguments(norm)[1]) != 1:
             return No("the layer norm has no affine part")
         if any(user.target is not aten.linear.default for user in norm.users):
             return No("others read the layer norm too")
@@ -79,7 +79,7 @@ class LinearAfterLayerNorm(Rule[fx.Node]):
     def rewrite(self, node: fx.Node, match: fx.Node, values: Values) -> Any:
         """The linear layer with the gain in its weight and the shift in its bias."""
         x, _, gain, shift, eps = _arguments(match, values)
-        weight, bias = values(node.args[1]), values(node.args[2]) if len(node.args) > 2 else None
+        weight, bias = values(arguments(node)[1]), values(arguments(node)[2]) if len(arguments(node)) > 2 else None
         if shift is not None:
             moved = torch.mv(weight, shift)
             bias = moved if bias is None else bias + moved
@@ -88,5 +88,5 @@ class LinearAfterLayerNorm(Rule[fx.Node]):
 
 def _arguments(node: fx.Node, values: Values) -> tuple[Any, ...]:
     defaults = (None, None, None, None, 1e-5)
-    given = values(tuple(node.args))[:5]
+    given = values(tuple(arguments(node)))[:5]
     return (*given, *defaults[len(given) :])

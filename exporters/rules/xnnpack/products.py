@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -31,14 +31,14 @@ class MatmulByBmm(Rule[None]):
 
     def check(self, node: fx.Node) -> No | None:
         """Both sides matrices, with the same batch dimensions."""
-        a, b = (value_of(arg).shape for arg in node.args[:2])  # type: ignore[arg-type]
+        a, b = (value_of(arg).shape for arg in arguments(node)[:2])
         if len(a) < 2 or len(b) < 2:
             return No("a side is a vector")
         return None if a[:-2] == b[:-2] else No("the batch dimensions differ")
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """The product over flattened batches."""
-        a, b = values(node.args[0]), values(node.args[1])
+        a, b = values(arguments(node)[0]), values(arguments(node)[1])
         return batched(a, b)
 
 
@@ -62,12 +62,10 @@ class AttentionByBmm(Rule[float]):
 
     def check(self, node: fx.Node) -> float | No:
         """No causal flag, dropout or grouped heads; a mask that is added."""
-        rest = dict(zip(("attn_mask", "dropout_p", "is_causal"), node.args[3:], strict=False)) | dict(
-            node.kwargs
-        )
+        rest = dict(zip(("attn_mask", "dropout_p", "is_causal"), arguments(node)[3:], strict=False)) | dict(node.kwargs)
         if rest.get("is_causal") or rest.get("dropout_p") or rest.get("enable_gqa"):
             return No("causal, grouped, or with dropout")
-        q, k, v = (value_of(arg).shape for arg in node.args[:3])  # type: ignore[arg-type]
+        q, k, v = (value_of(arg).shape for arg in arguments(node)[:3])
         if not q[:-2] == k[:-2] == v[:-2]:
             return No("the batch dimensions differ")
         mask = rest.get("attn_mask")
@@ -78,8 +76,8 @@ class AttentionByBmm(Rule[float]):
 
     def rewrite(self, node: fx.Node, match: float, values: Values) -> Any:
         """Attention over flattened batches."""
-        q, k, v = values(tuple(node.args[:3]))
-        mask = values(node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask"))
+        q, k, v = values(tuple(arguments(node)[:3]))
+        mask = values(arguments(node)[3] if len(arguments(node)) > 3 else node.kwargs.get("attn_mask"))
         scores = batched(q * match, k.transpose(-1, -2))
         return batched(torch.softmax(scores if mask is None else scores + mask, -1), v)
 

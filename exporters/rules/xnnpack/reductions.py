@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import Values, is_float, value_of
+from tm_export.exporters.retrace import Values, arguments, is_float, keywords, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -40,26 +40,26 @@ class ReductionByProduct(Rule[Reduction]):
 
     def check(self, node: fx.Node) -> Reduction | No:
         """One dimension of a float tensor; of norms, the Euclidean one."""
-        x = node.args[0]
+        x = arguments(node)[0]
         assert isinstance(x, fx.Node)
-        arguments = list(node.args[1:])
+        given = list(arguments(node)[1:])
         if node.target is aten.linalg_vector_norm.default:
-            order = arguments.pop(0) if arguments else node.kwargs.get("ord", 2)
+            order = given.pop(0) if given else keywords(node).get("ord", 2)
             if order != 2:
                 return No("not the Euclidean norm")
-        dims = arguments[0] if arguments else node.kwargs.get("dim")
+        dims = given[0] if given else keywords(node).get("dim")
         if not is_float(x) or not isinstance(dims, list | tuple) or len(dims) != 1:
             return No("not along one dimension")
         rank = value_of(x).dim()
-        dim = int(dims[0]) % rank  # type: ignore[arg-type]
+        dim = int(dims[0]) % rank
         if dim < rank - 3:
             return No("a dimension far in front")
-        keepdim = arguments[1] if len(arguments) > 1 else node.kwargs.get("keepdim", False)
+        keepdim = given[1] if len(given) > 1 else keywords(node).get("keepdim", False)
         return Reduction(dim, bool(keepdim))
 
     def rewrite(self, node: fx.Node, match: Reduction, values: Values) -> Any:
         """A linear layer with equal weights."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         if node.target is aten.linalg_vector_norm.default:
             return torch.sqrt(_weighted(x * x, match, 1.0))
         factor = 1.0 if node.target is aten.sum.dim_IntList else 1 / x.shape[match.dim]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, keywords, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -26,11 +26,8 @@ class Parts:
 
     def compute(self, values: Values) -> list[Tensor]:
         """The parts, each a linear layer over rows of the weight."""
-        x, weight, bias = (*values(tuple(self.linear.args)), None)[:3]
-        return [
-            F.linear(x, weight[start:end], None if bias is None else bias[start:end])
-            for start, end in self.bounds
-        ]
+        x, weight, bias = (*values(tuple(arguments(self.linear))), None)[:3]
+        return [F.linear(x, weight[start:end], None if bias is None else bias[start:end]) for start, end in self.bounds]
 
 
 class SplitLinear(Rule[Parts]):
@@ -50,15 +47,11 @@ class SplitLinear(Rule[Parts]):
 
     def check(self, node: fx.Node) -> Parts | No:
         """The split must be over the channels of a linear layer that nobody else reads."""
-        linear = node.args[0]
-        dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
-        if (
-            not isinstance(linear, fx.Node)
-            or linear.target is not aten.linear.default
-            or len(linear.users) > 1
-        ):
+        linear = arguments(node)[0]
+        dim = arguments(node)[2] if len(arguments(node)) > 2 else keywords(node).get("dim", 0)
+        if not isinstance(linear, fx.Node) or linear.target is not aten.linear.default or len(linear.users) > 1:
             return No("the input is no linear layer of its own")
-        if dim % value_of(linear).dim() != value_of(linear).dim() - 1:  # type: ignore[operator]
+        if dim % value_of(linear).dim() != value_of(linear).dim() - 1:
             return No("not over the channels")
         bounds, start = [], 0
         for part in node.meta["val"]:
@@ -88,16 +81,16 @@ class UnbindLinear(Rule[Parts]):
 
     def check(self, node: fx.Node) -> Parts | No:
         """Go back over permute and reshape to the linear layer."""
-        permute = node.args[0]
-        dim = node.args[1] if len(node.args) > 1 else 0
+        permute = arguments(node)[0]
+        dim = arguments(node)[1] if len(arguments(node)) > 1 else 0
         if not isinstance(permute, fx.Node) or permute.target is not aten.permute.default or dim != 0:
             return No("not the unbinding of a permutation's first dimension")
-        view = permute.args[0]
+        view = arguments(permute)[0]
         assert isinstance(view, fx.Node)
-        linear = view.args[0] if view.target in _VIEWS else None
+        linear = arguments(view)[0] if view.target in _VIEWS else None
         if not isinstance(linear, fx.Node) or linear.target is not aten.linear.default:
             return No("no linear layer behind the permutation")
-        at = permute.args[1][0]  # type: ignore[index]
+        at = arguments(permute)[1][0]
         shape = value_of(view).shape
         if tuple(shape[:at]) != tuple(value_of(linear).shape[:-1]):
             return No("the parts are not the outermost of the channels")
@@ -108,11 +101,11 @@ class UnbindLinear(Rule[Parts]):
 
     def rewrite(self, node: fx.Node, match: Parts, values: Values) -> Any:
         """A linear layer for each part, each with the view and permutation it had."""
-        permute = node.args[0]
+        permute = arguments(node)[0]
         assert isinstance(permute, fx.Node)
-        view = permute.args[0]
+        view = arguments(permute)[0]
         assert isinstance(view, fx.Node)
-        at, *rest = (int(d) for d in permute.args[1])  # type: ignore[union-attr, arg-type]
+        at, *rest = (int(d) for d in arguments(permute)[1])
         shape = [size for d, size in enumerate(value_of(view).shape) if d != at]
         order = [d - (d > at) for d in rest]
         return [part.reshape(shape).permute(order) for part in match.compute(values)]

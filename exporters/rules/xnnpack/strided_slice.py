@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -46,18 +46,18 @@ class StridedSlice(Rule[Stride]):
 
     def check(self, node: fx.Node) -> Stride | No:
         """A step over rows, to the end."""
-        if len(node.args) < 5 or node.args[4] == 1:
+        if len(arguments(node)) < 5 or arguments(node)[4] == 1:
             return No("no step")
-        source, dim, start, end, step = node.args
-        shape = value_of(source).shape  # type: ignore[arg-type]
-        if dim % len(shape) != len(shape) - 2 or end < shape[dim]:  # type: ignore[operator, index]
+        source, dim, start, end, step = arguments(node)
+        shape = value_of(source).shape
+        if dim % len(shape) != len(shape) - 2 or end < shape[dim]:
             return No("not along the rows to their end")
         products = all(user.target in _INTO_PRODUCTS for user in node.users)
-        return Stride(int(start or 0), int(step), products)  # type: ignore[arg-type]
+        return Stride(int(start or 0), int(step), products)
 
     def rewrite(self, node: fx.Node, match: Stride, values: Values) -> Any:
         """A view and a plain slice, or whole rows by a constant index."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         N = x.shape[-2]
         if not match.into_product:
             return x.index_select(x.dim() - 2, torch.arange(match.start, N, match.step))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from tm_export.exporters.retrace import Values, value_of
+from tm_export.exporters.retrace import Values, arguments, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -36,7 +36,7 @@ class ViewByReshape(Rule[None]):
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """The same elements in the same order."""
-        return values(node.args[0]).reshape(value_of(node).shape)
+        return values(arguments(node)[0]).reshape(value_of(node).shape)
 
 
 class SelectBySlice(Rule[None]):
@@ -60,7 +60,7 @@ class SelectBySlice(Rule[None]):
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """A slice of size 1 without its dimension."""
-        x, dim, index = values(tuple(node.args[:3]))
+        x, dim, index = values(tuple(arguments(node)[:3]))
         return x.narrow(dim, index % x.shape[dim], 1).reshape(value_of(node).shape)
 
 
@@ -81,12 +81,12 @@ class UnbindBySlices(Rule[int]):
 
     def check(self, node: fx.Node) -> int | No:
         """Always; the dimension."""
-        dim = node.args[1] if len(node.args) > 1 else 0
+        dim = arguments(node)[1] if len(arguments(node)) > 1 else 0
         assert isinstance(dim, int)
         return dim
 
     def rewrite(self, node: fx.Node, match: int, values: Values) -> Any:
         """One slice for each position."""
-        x = values(node.args[0])
+        x = values(arguments(node)[0])
         parts = node.meta["val"]
         return [x.narrow(match, i, 1).reshape(part.shape) for i, part in enumerate(parts)]

@@ -58,9 +58,7 @@ class _ReferenceSession(Session):
         del self._plan
 
 
-def _require_same(
-    artifact: Path, kind: str, specs: tuple[TensorSpec, ...], declared: tuple[ValueType, ...]
-) -> None:
+def _require_same(artifact: Path, kind: str, specs: tuple[TensorSpec, ...], declared: tuple[ValueType, ...]) -> None:
     wanted = {spec.name: (spec.dtype, spec.shape) for spec in specs}
     found = {value.name: (str(value.dtype).removeprefix("torch."), value.shape) for value in declared}
     if wanted != found:

@@ -73,9 +73,7 @@ def _operation(step: Step) -> Operation:
     )
     operation = ARITHMETIC.get(step.op) or MOVEMENT.get(step.op)
     if operation is None or step.has_blocks:
-        raise UnknownOp(
-            f"the Core ML reference engine does not know {step.op!r} (operation {step.name!r}): {advice}"
-        )
+        raise UnknownOp(f"the Core ML reference engine does not know {step.op!r} (operation {step.name!r}): {advice}")
     parameters = inspect.signature(operation).parameters
     unknown = sorted(set(step.arguments) - set(parameters))
     if unknown:
@@ -121,8 +119,7 @@ def _run(step: Step, values: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
 def _store(step: Step, declared: ValueType, result: torch.Tensor) -> torch.Tensor:
     if tuple(result.shape) != declared.shape:
         raise ValueError(
-            f"result {declared.name!r} has shape {list(result.shape)}, "
-            f"the program declares {list(declared.shape)}"
+            f"result {declared.name!r} has shape {list(result.shape)}, the program declares {list(declared.shape)}"
         )
     return result.to(declared.dtype)
 

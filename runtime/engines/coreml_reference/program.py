@@ -95,9 +95,7 @@ def load_program(package: Path, function: str) -> Program:
     except Exception as error:  # the package reader raises bare RuntimeError and protobuf errors
         raise EngineError(f"{package} cannot be read as a Core ML package: {error}") from error
     if spec.WhichOneof("Type") != "mlProgram":
-        raise EngineError(
-            f"{package} is no ML program but {spec.WhichOneof('Type')}; convert it to an mlprogram"
-        )
+        raise EngineError(f"{package} is no ML program but {spec.WhichOneof('Type')}; convert it to an mlprogram")
     functions = spec.mlProgram.functions
     if function not in functions:
         raise EngineError(f"{package} has no function {function!r}; it has {sorted(functions)}; export again")
@@ -143,11 +141,7 @@ def _operand(var: Any) -> Operand:
 def _value_type(var: Any) -> ValueType:
     dtype = _TORCH_DTYPES.get(var.dtype)
     if dtype is None:
-        raise EngineError(
-            f"value {var.name!r} has type {types.builtin_to_string(var.dtype)}, which is not evaluated"
-        )
+        raise EngineError(f"value {var.name!r} has type {types.builtin_to_string(var.dtype)}, which is not evaluated")
     if any(not isinstance(size, (int, np.integer)) for size in var.shape):
-        raise EngineError(
-            f"value {var.name!r} has the dynamic shape {list(var.shape)}; export with static shapes"
-        )
+        raise EngineError(f"value {var.name!r} has the dynamic shape {list(var.shape)}; export with static shapes")
     return ValueType(var.name, dtype, tuple(int(size) for size in var.shape))

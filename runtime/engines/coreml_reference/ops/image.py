@@ -15,9 +15,7 @@ _AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 def _require_floor(ceil_mode: Tensor) -> None:
     if ceil_mode:
-        raise NotImplementedError(
-            "pooling with ceil_mode is not evaluated; pad the input to a whole number of windows"
-        )
+        raise NotImplementedError("pooling with ceil_mode is not evaluated; pad the input to a whole number of windows")
 
 
 def _max_pool(
@@ -114,19 +112,13 @@ def _upsample_bilinear(
     return _bilinear(x, *_scaled_size(x, scale_factor_height, scale_factor_width), mode)
 
 
-def _resize_bilinear(
-    x: Tensor, target_size_height: Tensor, target_size_width: Tensor, sampling_mode: str
-) -> Tensor:
+def _resize_bilinear(x: Tensor, target_size_height: Tensor, target_size_width: Tensor, sampling_mode: str) -> Tensor:
     return _bilinear(x, int(target_size_height), int(target_size_width), sampling_mode)
 
 
-def _resize(
-    x: Tensor, shape: Tensor, resized_dims: Tensor, interpolation_mode: str, sampling_mode: str
-) -> Tensor:
+def _resize(x: Tensor, shape: Tensor, resized_dims: Tensor, interpolation_mode: str, sampling_mode: str) -> Tensor:
     if interpolation_mode != "LINEAR":
-        raise NotImplementedError(
-            "resize is evaluated with LINEAR interpolation only; use upsample_nearest_neighbor"
-        )
+        raise NotImplementedError("resize is evaluated with LINEAR interpolation only; use upsample_nearest_neighbor")
     count = int(resized_dims)
     for axis, target in zip(range(-count, 0), shape.tolist()[-count:], strict=True):
         x = _interpolate(x, axis, _sample_positions(sampling_mode, x.shape[axis], target or x.shape[axis]))

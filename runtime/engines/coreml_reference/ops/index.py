@@ -21,9 +21,7 @@ def checked_indices(indices: Tensor, size: int) -> Tensor:
     wide = indices.long()
     outside = wide[(wide < 0) | (wide >= size)]
     if outside.numel():
-        raise IndexError(
-            f"index {int(outside[0])} is out of range [0, {size}); Core ML's result would be undefined"
-        )
+        raise IndexError(f"index {int(outside[0])} is out of range [0, {size}); Core ML's result would be undefined")
     return wide
 
 
@@ -39,9 +37,7 @@ def _gather(
     return torch.stack([row.index_select(dim - batch, i.flatten()) for row, i in rows]).reshape(shape)
 
 
-def _gather_along_axis(
-    x: Tensor, indices: Tensor, axis: Tensor, validate_indices: Tensor | None = None
-) -> Tensor:
+def _gather_along_axis(x: Tensor, indices: Tensor, axis: Tensor, validate_indices: Tensor | None = None) -> Tensor:
     dim = int(axis)
     return torch.gather(x, dim, checked_indices(indices, x.shape[dim]))
 
@@ -54,9 +50,7 @@ def flat_indices(indices: Tensor, shape: tuple[int, ...]) -> Tensor:
     return flat
 
 
-def _gather_nd(
-    x: Tensor, indices: Tensor, batch_dims: Tensor, validate_indices: Tensor | None = None
-) -> Tensor:
+def _gather_nd(x: Tensor, indices: Tensor, batch_dims: Tensor, validate_indices: Tensor | None = None) -> Tensor:
     batch, depth = int(batch_dims), indices.shape[-1]
     indexed = x.shape[batch : batch + depth]
     flat = flat_indices(indices, indexed)
@@ -71,9 +65,7 @@ def _select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(cond, a, b)
 
 
-def _one_hot(
-    indices: Tensor, one_hot_vector_size: Tensor, axis: Tensor, on_value: Tensor, off_value: Tensor
-) -> Tensor:
+def _one_hot(indices: Tensor, one_hot_vector_size: Tensor, axis: Tensor, on_value: Tensor, off_value: Tensor) -> Tensor:
     classes = torch.arange(int(one_hot_vector_size))
     hot = torch.where(indices.unsqueeze(-1) == classes, on_value, off_value)
     return hot.movedim(-1, int(axis))

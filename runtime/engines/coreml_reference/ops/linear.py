@@ -32,9 +32,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | No
     return F.scaled_dot_product_attention(query, key, value, attn_mask)
 
 
-def same_padding(
-    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], lower: bool
-) -> list[int]:
+def same_padding(sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], lower: bool) -> list[int]:
     """Before and after each spatial axis, so that the output has ceil(size / stride) positions.
 
     `kernel` counts dilation. What cannot be halved goes after, or before if `lower`.

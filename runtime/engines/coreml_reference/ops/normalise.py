@@ -38,9 +38,7 @@ def _batch_norm(
     return F.batch_norm(x, mean, variance, gamma, beta, eps=float(epsilon))
 
 
-def _instance_norm(
-    x: Tensor, epsilon: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None
-) -> Tensor:
+def _instance_norm(x: Tensor, epsilon: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
     return F.instance_norm(x, weight=gamma, bias=beta, eps=float(epsilon))
 
 

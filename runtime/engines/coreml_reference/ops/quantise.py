@@ -66,9 +66,7 @@ def _quantize(
     return steps.clamp(bounds.min, bounds.max)
 
 
-def _dequantize(
-    input: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: Tensor | None = None
-) -> Tensor:
+def _dequantize(input: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: Tensor | None = None) -> Tensor:
     centred = input.float()
     if zero_point is not None:
         centred = centred - _per_axis(zero_point, input.ndim, axis)
