@@ -51,8 +51,9 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0
 
 
 def _export(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProgram:
-    program: ExportedProgram = torch.export.export(module, example_inputs, strict=False)
-    return program.run_decompositions({})
+    exported = torch.export.export(module, example_inputs, strict=False)
+    program: ExportedProgram = exported.run_decompositions({})
+    return program
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+import torch
 import torch.fx.traceback as fx_traceback
 import torch.utils._pytree as pytree
 from torch import Tensor, fx
@@ -32,6 +33,8 @@ class _Keep:
 
 
 KEEP = _Keep()
+
+_VIEWS: Final = (torch.ops.aten.reshape.default, torch.ops.aten.view.default, torch.ops.aten.expand.default)
 
 
 class Values:
@@ -76,6 +79,7 @@ def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
     examples = [node.meta["val"] for node in old_placeholders]
     with fake_mode_of(program), fx_traceback.preserve_node_meta():
         traced = make_fx(_Retracer(program.graph_module, translate).run, pre_dispatch=True)(*examples)
+    _drop_empty_views(traced.graph)
     traced.graph.eliminate_dead_code()
     new_placeholders = placeholders_of(traced.graph)
     taken = {old.name for old in old_placeholders}
@@ -95,6 +99,15 @@ def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
         for spec, value in zip(program.graph_signature.output_specs, results, strict=True)
     ]
     return with_graph(program, traced, program.graph_signature.input_specs, output_specs)
+
+
+def _drop_empty_views(graph: fx.Graph) -> None:
+    """Erase reshapes and expansions to the shape a tensor has already: what a translator need not take care of."""
+    for node in graph.nodes:
+        if node.op == "call_function" and node.target in _VIEWS:
+            source = arguments(node)[0]
+            if value_of(source).shape == value_of(node).shape:
+                node.replace_all_uses_with(source)
 
 
 def with_graph(
@@ -177,7 +190,8 @@ class SliceOf:
 def slice_of(node: fx.Node) -> SliceOf:
     """Read the arguments of a slice."""
     source, *given = arguments(node)
-    dim, start, end, step = [*given, *[0, None, None, 1][len(given) :]]
+    defaults: list[Any] = [0, None, None, 1]
+    dim, start, end, step = given + defaults[len(given) :]
     size = value_of(source).shape
     first, last, by = slice(start, end, step).indices(size[dim])
     return SliceOf(source, dim % len(size), first, last, by)

@@ -72,14 +72,16 @@ def find_sites(program: ExportedProgram) -> list[Site]:
         moves = [(node, *_tokens(node)) for node in group if _moves_tokens(node)]
         by_direction: dict[bool, list[tuple[fx.Node, int, int]]] = {}
         for move in moves:
-            by_direction.setdefault(move[2] > move[1], []).append(move)
+            by_direction.setdefault(_unmerges(*move), []).append(move)
         decisions = [node for node in group if node.target in DECISIONS]
         for expands, some in sorted(by_direction.items()):
             nodes = tuple(sorted([*(() if expands else decisions), *(m[0] for m in some)], key=position.__getitem__))
             before, after = max(m[1] for m in some), (max if expands else min)(m[2] for m in some)
             found.append((nodes, _kind(some, expands), before, after, work_of(group)))
-    found.sort(key=lambda site: position[site[0][-1]])
-    ends = [position[site[0][-1]] for site in found] + [len(position)]
+    # A site begins with the first rows that it moves; what follows, up to the next site, is what it makes cheaper.
+    starts = {id(site): min(position[n] for n in site[0] if n.target not in DECISIONS) for site in found}
+    found.sort(key=lambda site: starts[id(site)])
+    ends = [starts[id(site)] for site in found] + [len(position)]
     order = list(program.graph.nodes)
     return [
         Site(
@@ -93,6 +95,11 @@ def find_sites(program: ExportedProgram) -> list[Site]:
         )
         for i, (nodes, kind, before, after, work) in enumerate(found)
     ]
+
+
+def _unmerges(node: fx.Node, before: int, after: int) -> bool:
+    """Whether rows go back to where they came from; of several writes that undo a merge, only the first adds rows."""
+    return after > before or (node.target is SCATTER_ROWS and arguments(node)[3] == "set")
 
 
 def decisions_of(program: ExportedProgram) -> list[fx.Node]:
