@@ -1,15 +1,13 @@
 """Which form of merging is cheapest where: a cost model with measured coefficients.
 
-A site's cost in a form is a sum over what the form does: multiply-adds in matrix products, elements touched by
-element-wise operators, rows copied, elements sorted, and a fixed cost for each operator and for each time the
-work leaves an accelerator's region. The coefficients are in nanoseconds; `benchmarks/lowering_costs.py` measures
-them and prints these tables.
+What a site does in a form is counted in six units, and each unit has a price in nanoseconds on each target.
+`benchmarks/lowering_costs.py` measures sites of many sizes in every form, fits the prices, and prints these tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from math import log2
 from typing import Final
 
@@ -28,8 +26,9 @@ EXACT_IN_FP16: Final = 2048
 class Work:
     """What the operations of a site do, in the letters of the dialect, summed over its operations.
 
-    `sorted_elements` and `compared_pairs` come from decisions, `moved` is rows × channels gathered or scattered,
-    `matmul_macs` what the same moves cost as one-hot products, `onehot_elements` the matrices' sizes.
+    `sorted_elements` and `compared_pairs` come from orders, `scored_elements` from choices of the best;
+    `moved_elements` is rows × channels gathered or scattered, `matmul_macs` what the same moves cost as one-hot
+    products, `onehot_elements` the sizes of those matrices; `candidates` the most rows that are chosen from.
     """
 
     sorted_elements: int
@@ -43,48 +42,52 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How often each priced thing is done; or, as a price list, nanoseconds for doing it once."""
+
+    operators: float
+    breaks: float
+    """Times that the work leaves an accelerator's or delegate's region."""
+    sorting: float
+    """Elements sorted, times log2 of how many there are to choose from."""
+    elements: float
+    """Elements of comparisons, reductions and one-hot matrices."""
+    moved: float
+    """Elements copied or added in whole rows."""
+    macs: float
+
+    def cost(self, prices: Effort) -> float:
+        """The sum over all units, in the prices' unit."""
+        return sum(amount * price for amount, price in zip(astuple(self), astuple(prices), strict=True))
+
+
+def effort(form: str, work: Work) -> Effort:
+    """What a site does in a form."""
+    depth = log2(max(work.candidates, 2))
+    sorting = work.sorted_elements * depth
+    if form == "gather":
+        return Effort(2 * work.operations, 1, sorting, work.scored_elements, work.moved_elements, 0)
+    matrices = 2 * work.onehot_elements
+    if form == "onehot":
+        elements = work.scored_elements + matrices
+        return Effort(3 * work.operations, 1, sorting, elements, 0, work.matmul_macs)
+    # Ranks compare all pairs, in three operators; the arithmetic form finds a maximum by halving.
+    passes = 4.0 if form == "rank" else 4.0 + depth / 2
+    elements = passes * work.scored_elements + 4 * work.compared_pairs + matrices
+    return Effort(5 * work.operations, 0, 0, elements, 0, work.matmul_macs)
+
+
+@dataclass(frozen=True)
 class CostModel:
-    """Nanoseconds per unit of work on a target, and which forms it has at all."""
+    """The forms that a target has, and its prices in nanoseconds."""
 
     name: str
     forms: Mapping[str, Form]
-    per_operator: float
-    per_region_break: float
-    per_sorted: float
-    per_moved: float
-    per_mac: float
-    per_element: float
-    scan_steps: float = 1.0
-    """How often a row's scores are passed over to find the best: once, or log2(N) times by halving."""
-    index_breaks: int = 0
-    """How many region breaks a site in the index form causes; a one-hot form with topk causes one."""
+    prices: Effort
 
     def nanoseconds(self, form: str, work: Work) -> float:
         """The cost of a site in a form."""
-        elements = work.onehot_elements
-        if form == "gather":
-            return (
-                self.per_operator * 2 * work.operations
-                + self.per_region_break * self.index_breaks
-                + self.per_sorted * work.sorted_elements * log2(max(work.candidates, 2))
-                + self.per_element * work.scored_elements
-                + self.per_moved * work.moved_elements
-            )
-        products = self.per_mac * work.matmul_macs
-        if form == "onehot":
-            return (
-                self.per_operator * 4 * work.operations
-                + self.per_region_break * min(self.index_breaks, 1)
-                + self.per_sorted * work.sorted_elements * log2(max(work.candidates, 2))
-                + self.per_element * (work.scored_elements + 2 * elements)
-                + products
-            )
-        passes = self.scan_steps if form == "rank" else 1 + log2(max(work.candidates, 2)) / 2
-        return (
-            self.per_operator * (6 if form == "rank" else 8) * work.operations
-            + self.per_element * (passes * work.scored_elements + 4 * work.compared_pairs + 3 * elements)
-            + products
-        )
+        return effort(form, work).cost(self.prices)
 
     def cheapest(self, work: Work, *, half: bool) -> str:
         """The cheapest form that is exact: in half precision, ranks are so only up to 2048 candidates."""
@@ -98,21 +101,25 @@ def _forms(*forms: Form) -> Mapping[str, Form]:
     return {form.name: form for form in forms}
 
 
-# onnxruntime on a CPU has fast kernels for all of the index form, and no regions to break.
 ONNX_CPU: Final = CostModel(
-    "onnxruntime CPU", _forms(GatherForm(), OneHotForm(), RankForm()), per_operator=4_000, per_region_break=0,
-    per_sorted=2.0, per_moved=0.4, per_mac=0.012, per_element=0.6,
-)  # fmt: skip
+    "onnxruntime CPU",
+    _forms(GatherForm(), OneHotForm(), RankForm()),
+    Effort(operators=4_000, breaks=0, sorting=2.0, elements=0.6, moved=0.4, macs=0.012),
+)
 XNNPACK: Final = CostModel(
-    "XNNPACK", _forms(RowsForm(), OneHotForm(), ArithForm()), per_operator=4_000, per_region_break=20_000,
-    per_sorted=4.0, per_moved=0.4, per_mac=0.012, per_element=0.5, scan_steps=4, index_breaks=2,
-)  # fmt: skip
+    "XNNPACK",
+    _forms(RowsForm(), OneHotForm(), ArithForm()),
+    Effort(operators=3_000, breaks=20_000, sorting=10.0, elements=0.5, moved=1.0, macs=0.012),
+)
 PORTABLE: Final = CostModel(
-    "ExecuTorch portable", _forms(GatherForm(), OneHotForm(), RankForm()), per_operator=2_000, per_region_break=0,
-    per_sorted=10.0, per_moved=2.0, per_mac=1.0, per_element=4.0,
-)  # fmt: skip
-# No phone is at hand: breaks and per-operator costs are those that others measured (lowering notes in docs/).
+    "ExecuTorch portable",
+    _forms(GatherForm(), OneHotForm(), RankForm()),
+    Effort(operators=2_000, breaks=0, sorting=10.0, elements=4.0, moved=2.0, macs=1.0),
+)
+# No phone was at hand. What a break costs is what others measured (docs/lowering.md); the rest is a guess at the
+# proportions: matrix products are nearly free on the Neural Engine, leaving it is not.
 COREML: Final = CostModel(
-    "the Neural Engine", _forms(RankForm(), OneHotForm(), GatherForm()), per_operator=5_000, per_region_break=720_000,
-    per_sorted=10.0, per_moved=1.0, per_mac=0.0005, per_element=0.05, index_breaks=3,
-)  # fmt: skip
+    "the Neural Engine",
+    _forms(RankForm(), OneHotForm(), GatherForm()),
+    Effort(operators=5_000, breaks=720_000, sorting=10.0, elements=0.05, moved=1.0, macs=0.0005),
+)

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from tm_export.exporters.dialect import gather_rows
-from tm_export.exporters.retrace import Values, arguments, value_of
+from tm_export.exporters.retrace import Values, arguments, keywords, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import RowIndex, as_rows, row_index
 
@@ -16,11 +16,12 @@ aten = torch.ops.aten
 
 
 class RaiseGather(Rule[RowIndex]):
-    """Replaces a gather whose index was expanded over the channels.
+    """Replaces a gather whose index was expanded over the channels, or a take_along_dim that expands it itself.
 
     Before::
 
         index = expand(index_BK1, [B, K, C])        rows = gather(x_BNC, 1, index)
+        rows = take_along_dim(x_BNC, index_BK1, 1)
 
     After::
 
@@ -30,17 +31,24 @@ class RaiseGather(Rule[RowIndex]):
     """
 
     name = "merge::raise_gather"
-    pattern = frozenset({aten.gather.default})
+    pattern = frozenset({aten.gather.default, aten.take_along_dim.default})
 
     def check(self, node: fx.Node) -> RowIndex | No:
         """Look for the index before it was expanded; the other dimensions must be whole."""
-        x, dim, index = arguments(node)[:3]
-        assert isinstance(x, fx.Node) and isinstance(dim, int) and isinstance(index, fx.Node)
+        expands = node.target is aten.take_along_dim.default
+        x, *given = (*arguments(node), keywords(node).get("dim"))[:3]
+        index, dim = given if expands else reversed(given)
+        assert isinstance(x, fx.Node) and isinstance(index, fx.Node)
+        if dim is None:
+            return No("the index counts the elements of the whole tensor")
         shape, index_shape = value_of(x).shape, value_of(index).shape
         if not shape:
             return No("a scalar has no rows")
         dim %= len(shape)
-        if any(a != b for d, (a, b) in enumerate(zip(shape, index_shape, strict=True)) if d != dim):
+        sizes = [
+            (a, 1 if expands and d > dim else a, b) for d, (a, b) in enumerate(zip(shape, index_shape, strict=True))
+        ]
+        if any(b not in whole for d, (*whole, b) in enumerate(sizes) if d != dim):
             return No("the index covers a part of the other dimensions only")
         return row_index(index, dim) or No("the index differs from channel to channel")
 

@@ -22,9 +22,7 @@ def tensors(data: st.DataObject, *shape: int, elements: st.SearchStrategy[float]
 @given(st.data(), sizes, sizes, st.booleans())
 def test_order_sorts_and_equal_keys_keep_their_order(data: st.DataObject, B: int, N: int, descending: bool) -> None:
     keys, k = tensors(data, B, N), data.draw(st.integers(1, N))
-    expected = [
-        sorted(range(N), key=lambda n, row=row: -row[n] if descending else row[n])[:k] for row in keys.tolist()
-    ]
+    expected = [sorted(range(N), key=lambda n, row=row: -row[n] if descending else row[n])[:k] for row in keys.tolist()]
     assert dialect.order(keys, k, descending).tolist() == expected
 
 

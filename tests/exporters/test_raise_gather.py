@@ -20,6 +20,7 @@ SPELLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "repeat": lambda x, i: x.gather(1, i[:, :, None].repeat(1, 1, 5)),
     "negative dim": lambda x, i: torch.gather(x, -2, i.unsqueeze(2).expand(2, 3, 5)),
     "take_along_dim": lambda x, i: torch.take_along_dim(x, i[:, :, None], dim=1),
+    "take_along_dim expanded": lambda x, i: torch.take_along_dim(x, i[:, :, None].expand(-1, -1, 5), 1),
     "contiguous": lambda x, i: x.gather(1, i[..., None].expand(-1, -1, 5).contiguous()),
     "shifted after expanding": lambda x, i: x.gather(1, (i[..., None].expand(-1, -1, 5) + 1) % 6),
     "sliced after expanding": lambda x, i: x.gather(1, i[..., None].expand(-1, -1, 8)[:, 1:, :5]),
@@ -33,7 +34,7 @@ def test_every_spelling_becomes_gather_rows(spelling: str) -> None:
     (rows,) = nodes_of(program, GATHER_ROWS)
     assert value_of(rows.args[1]).dim() == 2  # type: ignore[arg-type]
     assert refusals(firings) == []
-    assert "gather" not in operators(program)
+    assert not {"gather", "take_along_dim"} & set(operators(program))
 
 
 def test_a_gather_of_scores_has_one_channel() -> None:
@@ -69,6 +70,11 @@ def test_a_part_of_the_channels_is_refused() -> None:
 def test_a_part_of_the_batch_is_refused() -> None:
     _, firings = raised(lambda x, i: x.gather(1, i[:1, :, None].expand(-1, -1, 5)), X, INDEX)
     assert refusals(firings) == ["the index covers a part of the other dimensions only"]
+
+
+def test_an_index_into_the_flattened_tensor_is_refused() -> None:
+    _, firings = raised(lambda x, i: torch.take_along_dim(x, i), X, INDEX.flatten())
+    assert "the index counts the elements of the whole tensor" in refusals(firings)
 
 
 def test_a_scalar_is_refused() -> None:

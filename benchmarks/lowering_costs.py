@@ -1,0 +1,98 @@
+"""Measure what each form of merging costs, and fit the cost model's prices to it.
+
+    python benchmarks/lowering_costs.py onnx
+    python benchmarks/lowering_costs.py executorch --rounds 40
+
+A module that does nothing but one ToMe merge is exported in every form and at several sizes, and run on the target's
+engine; the prices are a non-negative least-squares fit, relative to each time. Printed: measured and modelled time for
+every form and size, which form the model would choose, and the price list for `exporters/lowering/cost.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import astuple, fields
+from pathlib import Path
+from statistics import median
+from typing import get_args
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor, nn
+
+from tm_export.exporters.capture import capture
+from tm_export.exporters.describe import variant_of
+from tm_export.exporters.lowering.cost import Effort, effort
+from tm_export.exporters.options import ExportOptions, MergeLowering
+from tm_export.exporters.rewrite import lower_merges, raise_merges
+from tm_export.exporters.targets.base import Signature, Target, find_target
+from tm_export.exporters.worker import start_emission
+from tm_export.models.merging.bipartite import match_bipartite, merge
+from tm_export.runtime.engines import engines_for
+
+SIZES = [(64, 64, 8), (196, 384, 13), (576, 768, 32), (1024, 384, 64), (1458, 1152, 84)]
+
+
+class Merge(nn.Module):
+    """One merge by the tokens' first 64 channels."""
+
+    def __init__(self, r: int) -> None:
+        super().__init__()
+        self.r = r
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        return merge(x_BNC, match_bipartite(x_BNC[..., :64], self.r), "mean")
+
+
+def milliseconds(target: Target, size: tuple[int, int, int], form: MergeLowering, rounds: int) -> tuple[float, Effort]:
+    """The median time of one merge in one form, and what the model counts for it."""
+    N, C, r = size
+    torch.manual_seed(0)
+    inputs = (torch.randn(1, N, C),)
+    options = ExportOptions(merge_lowering=form)
+    raised = raise_merges(capture(Merge(r), inputs), 0)
+    program = target.legalize(lower_merges(raised.program, target.costs(options), options, half=False), options)
+    (engine,) = engines_for(target.name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"merge{target.suffix}"
+        start_emission(program, Signature(("x",), ("y",)), path, target, options).wait()
+        outputs = (torch.zeros(1, N - r, C),)
+        variant = variant_of("full", path.name, Signature(("x",), ("y",)), inputs, outputs, target)
+        with engine.open(path, variant) as session:
+            arrays, samples = {"x": inputs[0].numpy()}, []
+            for _ in range(rounds + 3):
+                began = time.perf_counter()
+                session.run(arrays)
+                samples.append((time.perf_counter() - began) * 1e3)
+    return median(samples[3:]), effort(form, raised.sites[0].work)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", choices=("onnx", "executorch"))
+    parser.add_argument("--rounds", type=int, default=30)
+    arguments = parser.parse_args()
+    target = find_target(arguments.target)
+    known = target.costs(ExportOptions()).forms
+    measured = {
+        (size, form): milliseconds(target, size, form, arguments.rounds)
+        for size in SIZES
+        for form in get_args(MergeLowering)
+        if form in known
+    }
+    times = np.array([ms * 1e6 for ms, _ in measured.values()])
+    counts = np.array([astuple(count) for _, count in measured.values()])
+    # Divided by the time, so that a small site's error weighs as much as a large one's.
+    prices, _ = nnls(counts / times[:, None], np.ones(len(times)))
+    fitted = Effort(*map(float, prices))
+    print(f"{'tokens':>6} {'channels':>8} {'r':>4}  {'form':8} {'measured ms':>12} {'modelled ms':>12}")
+    for ((N, C, r), form), (ms, count) in measured.items():
+        print(f"{N:>6} {C:>8} {r:>4}  {form:8} {ms:>12.3f} {count.cost(fitted) / 1e6:>12.3f}")
+    print("Effort(" + ", ".join(f"{f.name}={getattr(fitted, f.name):.4g}" for f in fields(Effort)) + ")")
+
+
+if __name__ == "__main__":
+    main()
