@@ -1,0 +1,227 @@
+"""The documentation is held to the code: what it names exists, what it shows runs, what it quotes is said."""
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+import typer
+
+import tm_export
+from tm_export.exporters import cli
+from tm_export.exporters.load_source import source_of
+from tm_export.models.registry import find_model
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+_FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+_CODE_SPAN = re.compile(r"`([^`\n]+)`")
+_FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+_REPOSITORY_PATH = re.compile(r"(?:runtime|models|exporters|calib|tests|examples|benchmarks|docs|src)/[\w./-]*")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, what else the fence says (`run`, `file=NAME`), and its text."""
+
+    language: str
+    note: str
+    code: str
+
+
+def blocks(page: Path) -> list[Block]:
+    found = []
+    for match in _FENCE.finditer(page.read_text()):
+        language, _, note = match["info"].partition(" ")
+        found.append(Block(language, note, match["code"]))
+    return found
+
+
+def prose(page: Path) -> str:
+    return _FENCE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """Write the files that a page shows, and make of its pyproject.toml what installing it would."""
+    for block in blocks(page):
+        if not block.note.startswith("file="):
+            continue
+        (folder / block.note.removeprefix("file=")).write_text(block.code)
+        if block.language == "toml":
+            project = tomllib.loads(block.code)["project"]
+            info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+            groups = [
+                f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+                for group, entries in project["entry-points"].items()
+            ]
+            (info / "entry_points.txt").write_text("\n".join(groups))
+
+
+@pytest.fixture
+def installed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files of a page, importable, that is the working directory."""
+    write_files(request.param, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    importlib.invalidate_caches()
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def page_with_files(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("installed", [ROOT / "docs" / name], indirect=True, ids=[name])
+
+
+def test_the_readme_opens_with_the_two_commands():
+    first = blocks(ROOT / "README.md")[0]
+    assert [line.split("#")[0].strip() for line in first.code.splitlines()] == ["make export", "make test"]
+
+
+@each_page
+def test_every_relative_link_leads_somewhere(page: Path):
+    for link in _LINK.finditer(prose(page)):
+        target, _, anchor = link["target"].partition("#")
+        if "://" in target:
+            continue
+        reached = (page.parent / target.replace("\\", "")).resolve() if target else page
+        assert reached.exists(), f"{page.name}: {link['target']}"
+        assert not anchor or anchor in anchors(reached), f"{page.name}: {link['target']}"
+
+
+@each_page
+def test_every_repository_path_in_backticks_exists(page: Path):
+    for span in _CODE_SPAN.findall(prose(page)):
+        if _REPOSITORY_PATH.fullmatch(span):
+            assert (ROOT / span).exists(), f"{page.name}: {span}"
+
+
+@each_page
+def test_every_python_block_compiles(page: Path):
+    for block in blocks(page):
+        if block.language == "python":
+            compile(block.code, f"{page.name} (block)", "exec")
+
+
+@each_page
+def test_every_shell_line_is_one(page: Path):
+    for block in blocks(page):
+        if block.language == "bash":
+            for line in block.code.splitlines():
+                shlex.split(line, comments=True)
+
+
+@each_page
+def test_every_option_of_tm_export_is_one(page: Path):
+    command = typer.main.get_command(cli._app)
+    known = {option for parameter in command.params for option in parameter.opts} | {"-h", "--help"}
+    lines = [line for block in blocks(page) if block.language == "bash" for line in block.code.splitlines()]
+    named = {flag for line in lines if line.startswith("tm-export") for flag in _FLAG.findall(line.split("#")[0])}
+    # In prose every long option is tm-export's, but for those that are said to be another program's.
+    others = {"--strict"}
+    named |= {flag for span in _CODE_SPAN.findall(prose(page)) for flag in _FLAG.findall(span) if flag[:2] == "--"}
+    assert named - others <= known, page.name
+
+
+def test_the_readme_names_every_option():
+    command = typer.main.get_command(cli._app)
+    known = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    assert known - {"--help"} <= set(_FLAG.findall((ROOT / "README.md").read_text()))
+
+
+def test_every_quoted_message_is_one_that_the_code_has():
+    said = []
+    for package in ("exporters", "models", "runtime"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    said.append(node.value)
+                if isinstance(node, ast.JoinedStr):
+                    said.append("\n".join(v.value for v in node.values if isinstance(v, ast.Constant)))
+    text = "\n".join(said)
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(rows) > 50
+    missing = [part for row in rows for part in row.split("…") if len(part) > 3 and part not in text]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["user_models.md", "add_a_rule.md"])
+def test_the_examples_that_need_no_files_run(name: str):
+    namespace: dict[str, object] = {"__name__": "example"}
+    runnable = [block for block in blocks(ROOT / "docs" / name) if block.note == "run"]
+    assert runnable
+    for block in runnable:
+        exec(compile(block.code, name, "exec"), namespace)
+
+
+def test_what_user_models_advises_computes_what_it_says():
+    namespace: dict[str, object] = {}
+    for block in blocks(ROOT / "docs" / "user_models.md"):
+        if block.note == "run":
+            exec(block.code, namespace)
+    torch.manual_seed(0)
+    x, score = torch.randn(2, 9, 4), torch.rand(2, 9)
+
+    rows, used = namespace["keep_above"](x, score, 0.5, 9)  # type: ignore[operator]
+    for b in range(2):
+        best_first = score[b].argsort(descending=True)
+        assert torch.equal(rows[b][used[b]], x[b, best_first[score[b][best_first] > 0.5]])
+        assert (rows[b][~used[b]] == 0).all()
+
+    label = torch.randint(0, 3, (2, 9))
+    means = namespace["cluster_means"](x, label, 4)  # type: ignore[operator]
+    for b in range(2):
+        for cluster in range(4):
+            members = x[b, label[b] == cluster]
+            expected = members.mean(0) if len(members) else torch.zeros(4)
+            torch.testing.assert_close(means[b, cluster], expected)
+
+    shares = [namespace["rate_of_layer"](layer, 5, 64, 21) for layer in range(5)]  # type: ignore[operator]
+    assert sum(shares) == 43 and max(shares) - min(shares) <= 1
+
+
+@page_with_files("user_models.md")
+def test_the_contract_is_what_the_compiler_takes(installed: Path):
+    source = source_of("my_model.py:build", seed=0)
+    assert source.name == "my_model-build"
+    (component,) = source.components
+    assert component.input_names == ("tokens",)
+    assert list(component.variants) == ["full"]
+
+
+@page_with_files("add_a_model.md")
+def test_the_worked_model_exports_by_name(installed: Path):
+    assert find_model("sketch-tiny").components[0].name == "encoder"
+    bundle = tm_export.export("sketch-tiny", target="onnx", out=installed / "out")
+    session = onnxruntime.InferenceSession(bundle.path / "encoder" / "00_merged.onnx")
+    assert [(node.name, node.shape) for node in session.get_outputs()] == [("features", [1, 48, 32])]
+
+
+@page_with_files("add_a_target.md")
+def test_the_worked_target_is_found_and_emits(installed: Path):
+    assert "pt2" in {entry.name for entry in entry_points(group="tm_export.targets")}
+    (script,) = [block for block in blocks(ROOT / "docs" / "add_a_target.md") if block.note == "run"]
+    exec(compile(script.code, "add_a_target.md", "exec"), {"__name__": "example"})
+    assert (installed / "merge.pt2").is_file()
