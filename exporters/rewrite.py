@@ -17,7 +17,7 @@ from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.lower import lower
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.retrace import arguments, with_graph
-from tm_export.exporters.rules import RAISING
+from tm_export.exporters.rules import raising_rules
 from tm_export.exporters.rules.base import Firing, apply_rules
 from tm_export.exporters.sites import Site, decisions_of, find_sites, groups_of, work_of
 
@@ -42,7 +42,7 @@ class Raised:
 
 def raise_merges(program: ExportedProgram, seed: int) -> Raised:
     """Recognise what merges tokens, however it is written."""
-    raised, firings = apply_rules(program, RAISING)
+    raised, firings = apply_rules(program, raising_rules())
     raised = fold_constants(raised, seed)
     return Raised(raised, tuple(find_sites(raised)), tuple(firings))
 

@@ -58,7 +58,7 @@ class Effort:
 
     def cost(self, prices: Effort) -> float:
         """The sum over all units, in the prices' unit."""
-        return sum(amount * price for amount, price in zip(astuple(self), astuple(prices), strict=True))
+        return float(sum(amount * price for amount, price in zip(astuple(self), astuple(prices), strict=True)))
 
 
 def effort(form: str, work: Work) -> Effort:
@@ -69,8 +69,7 @@ def effort(form: str, work: Work) -> Effort:
         return Effort(2 * work.operations, 1, sorting, work.scored_elements, work.moved_elements, 0)
     matrices = 2 * work.onehot_elements
     if form == "onehot":
-        elements = work.scored_elements + matrices
-        return Effort(3 * work.operations, 1, sorting, elements, 0, work.matmul_macs)
+        return Effort(3 * work.operations, 1, sorting, work.scored_elements + matrices, 0, work.matmul_macs)
     # Ranks compare all pairs, in three operators; the arithmetic form finds a maximum by halving.
     passes = 4.0 if form == "rank" else 4.0 + depth / 2
     elements = passes * work.scored_elements + 4 * work.compared_pairs + matrices

@@ -18,10 +18,7 @@ class Block(nn.Module):
     def downsample(self, x: Tensor) -> Tensor:
         side = int(x.shape[1] ** 0.5)
         grid = x.transpose(1, 2).unflatten(2, (side, side))
-        if self.nearest:
-            grid = F.interpolate(grid, scale_factor=0.5, mode="nearest")
-        else:
-            grid = F.avg_pool2d(grid, 2)
+        grid = F.interpolate(grid, scale_factor=0.5, mode="nearest") if self.nearest else F.avg_pool2d(grid, 2)
         return grid.flatten(2).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,98 @@
+"""The zoo: every way of writing a merge, rewritten for every target, computes what it did before."""
+
+from functools import cache
+
+import pytest
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from tests.zoo import ZOO
+from tm_export.exporters.capture import capture
+from tm_export.exporters.dialect import DECISIONS, GATHER_ROWS, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
+from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.rewrite import Raised, expose_decisions, lower_merges, raise_merges
+from tm_export.exporters.targets.base import find_target
+from tm_export.exporters.verify.gates import REWRITE, difference
+from tm_export.exporters.verify.parity import Subject, check_parity
+from tm_export.exporters.verify.replay import replay
+
+DIALECT = {*DECISIONS, GATHER_ROWS, SCATTER_ROWS, PAIR_MEAN, PAIR_REPEAT}
+OPTIONS = ExportOptions()
+
+
+@cache
+def captured(name: str) -> tuple[ExportedProgram, tuple[Tensor, ...]]:
+    module, inputs = ZOO[name]()
+    return capture(module, inputs), inputs
+
+
+@cache
+def raised(name: str) -> Raised:
+    return raise_merges(captured(name)[0], OPTIONS.seed)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_raising_changes_nothing(name: str) -> None:
+    program, inputs = captured(name)
+    pairs = zip(replay(raised(name).program, inputs).outputs, replay(program, inputs).outputs, strict=True)
+    assert all(difference(got.numpy(), wanted.numpy()).relative_error <= 1e-5 for got, wanted in pairs)
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("target_name", ["onnx", "executorch", "coreml"])
+def test_lowering_for_every_target_keeps_decisions_and_outputs(name: str, target_name: str) -> None:
+    target, (_, inputs), program = find_target(target_name), captured(name), raised(name).program
+    exposed = lower_merges(expose_decisions(program), target.costs(OPTIONS), OPTIONS, half=False)
+    legal = target.legalize(exposed, OPTIONS)
+    assert not DIALECT & {node.target for node in legal.graph.nodes}
+    outputs = replay(legal, inputs).outputs
+    known = len(replay(program, inputs).outputs)
+    names = tuple(f"output_{i}" for i in range(known))
+    records = check_parity(
+        Subject("zoo", "00", name, "rewrite", names), program, inputs, lambda: outputs[:known], lambda: outputs, REWRITE
+    )
+    assert [record for record in records if not record.passed] == []
+
+
+SITES = {
+    # kind, tokens before, tokens after, in the order of the graph
+    "tome_mean": [("merge", 65, 57), ("merge", 57, 49), ("merge", 49, 41)],
+    "tome_sizes": [("merge", 65, 57), ("merge", 57, 49), ("merge", 49, 41)],
+    "tome_amax": [("merge", 64, 52), ("merge", 52, 40)],
+    "tome_exclusive": [("merge", 64, 54)],
+    "vit_tome": [("merge", 65, 57), ("merge", 57, 49), ("merge", 49, 41), ("merge", 41, 33)],
+    "boolean_checkerboard": [("merge", 64, 32)],
+}
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_sites_are_found_with_their_tokens(name: str) -> None:
+    assert [(site.kind, site.tokens_before, site.tokens_after) for site in raised(name).sites] == SITES[name]
+
+
+@pytest.mark.parametrize("name", ["tome_unmerge", "vidtome", "tomesd_unet"])
+def test_a_merge_that_is_undone_is_two_sites(name: str) -> None:
+    sites = raised(name).sites
+    merges = [(site.tokens_before, site.tokens_after) for site in sites if site.kind == "merge"]
+    unmerges = [(site.tokens_before, site.tokens_after) for site in sites if site.kind == "unmerge"]
+    assert merges
+    assert unmerges == [(after, before) for before, after in merges]
+
+
+@pytest.mark.parametrize("name", ["tome_mean", "prune_topk", "kmeans_scatter", "vidtome"])
+def test_a_site_names_the_users_line(name: str) -> None:
+    file = {"kmeans_scatter": "kmeans"}.get(name, name)
+    assert all(site.source.startswith(f"{file}.py:") for site in raised(name).sites)
+    assert len(raised(name).sites) > 0
+
+
+def test_rules_say_what_they_did_where() -> None:
+    firings = raised("tome_mean").firings
+    assert {firing.rule for firing in firings if firing.fired} == {
+        "merge::raise_best",
+        "merge::raise_gather",
+        "merge::raise_order",
+        "merge::raise_scatter",
+    }
+    assert all(firing.source.startswith("tome_mean.py:") for firing in firings if firing.fired)
+    assert all(firing.reason for firing in firings if not firing.fired)
