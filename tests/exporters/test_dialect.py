@@ -103,7 +103,7 @@ def test_pair_mean_and_repeat(data: st.DataObject, B: int, half: int, C: int) ->
         (dialect.PAIR_MEAN, (torch.randn(2, 6, 4),)),
         (dialect.PAIR_REPEAT, (torch.randn(2, 3, 4),)),
     ],
-    ids=str,
+    ids=["order", "best", "gather_rows", "scatter_rows", "pair_mean", "pair_repeat"],
 )
 def test_traced_shapes_and_dtypes_are_those_of_the_operation(operation: object, arguments: tuple[object, ...]) -> None:
     torch.library.opcheck(operation, arguments, test_utils=("test_schema", "test_faketensor"))
