@@ -74,8 +74,9 @@ def fold_constants(program: ExportedProgram, seed: int) -> ExportedProgram:
 
 def fold_weights(program: ExportedProgram) -> ExportedProgram:
     """Replace every value that needs no inputs by a constant, values computed from weights among them."""
+    tensors = {**program.constants, **program.state_dict}  # buffers that are not saved are among the former
     weights = {
-        spec.arg.name: program.state_dict[str(spec.target)]
+        spec.arg.name: tensors[str(spec.target)]
         for spec in program.graph_signature.input_specs
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER)
     }

@@ -72,7 +72,7 @@ def find_sites(program: ExportedProgram) -> list[Site]:
         moves = [(node, *_tokens(node)) for node in group if _moves_tokens(node)]
         by_direction: dict[bool, list[tuple[fx.Node, int, int]]] = {}
         for move in moves:
-            by_direction.setdefault(_unmerges(*move), []).append(move)
+            by_direction.setdefault(move[2] > move[1], []).append(move)
         decisions = [node for node in group if node.target in DECISIONS]
         for expands, some in sorted(by_direction.items()):
             nodes = tuple(sorted([*(() if expands else decisions), *(m[0] for m in some)], key=position.__getitem__))
@@ -95,11 +95,6 @@ def find_sites(program: ExportedProgram) -> list[Site]:
         )
         for i, (nodes, kind, before, after, work) in enumerate(found)
     ]
-
-
-def _unmerges(node: fx.Node, before: int, after: int) -> bool:
-    """Whether rows go back to where they came from; of several writes that undo a merge, only the first adds rows."""
-    return after > before or (node.target is SCATTER_ROWS and arguments(node)[3] == "set")
 
 
 def decisions_of(program: ExportedProgram) -> list[fx.Node]:
@@ -167,7 +162,10 @@ def _tokens(node: fx.Node) -> tuple[int, int]:
     if node.target in (PAIR_MEAN, PAIR_REPEAT):
         before = value_of(arguments(node)[0]).shape[1]
         return before, value_of(node).shape[1]
-    sources = [arguments(node)[0]] if node.target is GATHER_ROWS else [arguments(node)[2], arguments(node)[0]]
+    sources = [arguments(node)[0]]
+    if node.target is SCATTER_ROWS:  # rows that are overwritten go nowhere
+        base, _, written, reduce, _ = arguments(node)
+        sources = [written] if reduce == "set" else [written, base]
     origins = [_origin(source) for source in sources if isinstance(source, fx.Node)]
     before = max(
         (value_of(origin).numel() for origin in origins if constant_of(origin) is None),

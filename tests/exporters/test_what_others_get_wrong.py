@@ -65,7 +65,7 @@ def test_executorch_without_us_writes_what_does_not_load(tmp_path: Path) -> None
 
     program = torch.export.export(MeanMerge(), (X,), strict=False)
     (tmp_path / "theirs.pte").write_bytes(to_edge_transform_and_lower(program).to_executorch().buffer)
-    with pytest.raises(RuntimeError, match="0x:?14"):
+    with pytest.raises(RuntimeError, match=r"0x:?14"):
         Runtime.get().load_program(tmp_path / "theirs.pte").load_method("forward")
     ours(MeanMerge(), (X,), "executorch", tmp_path / "ours.pte")
     method = Runtime.get().load_program(tmp_path / "ours.pte").load_method("forward")
