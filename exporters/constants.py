@@ -18,12 +18,27 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import CustomObjArgument, InputKind, InputSpec, TensorArgument
 
-from tm_export.exporters.retrace import KEEP, arguments, fake_mode_of, is_float, placeholders_of, retrace, with_graph
+from tm_export.exporters.retrace import (
+    KEEP,
+    arguments,
+    fake_mode_of,
+    is_float,
+    placeholders_of,
+    retrace,
+    value_of,
+    with_graph,
+)
 
 MAX_ELEMENTS = 1 << 24
 """Larger results stay operations: an artifact should not grow by a table that one `full` makes."""
 
 _INDEXING: Final = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default)
+
+_LIKE: Final = (
+    torch.ops.aten.rand_like.default, torch.ops.aten.randn_like.default, torch.ops.aten.randint_like.default,
+    torch.ops.aten.randint_like.low_dtype,
+)  # fmt: skip
+"""Random draws that read an input, but only its shape."""
 
 _ELEMENTWISE: Final = (
     torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor, torch.ops.aten.mul.Tensor, torch.ops.aten.div.Tensor,
@@ -121,7 +136,8 @@ def _fold(program: ExportedProgram, known: dict[fx.Node, Any]) -> ExportedProgra
     with torch.no_grad():
         for node in program.graph.nodes:
             if node.op == "call_function" and _foldable(node, known):
-                args, kwargs = fx.node.map_arg((arguments(node), node.kwargs), known.__getitem__)
+                value = _empty_like if node.target in _LIKE else known.__getitem__
+                args, kwargs = fx.node.map_arg((arguments(node), node.kwargs), value)
                 known[node] = node.target(*args, **kwargs)
     frontier = [
         node
@@ -190,7 +206,11 @@ def _without_inputs(program: ExportedProgram, nodes: list[fx.Node]) -> ExportedP
 def _foldable(node: fx.Node, known: dict[fx.Node, Any]) -> bool:
     value = node.meta.get("val")
     small = not isinstance(value, Tensor) or value.numel() <= MAX_ELEMENTS
-    return small and all(source in known for source in node.all_input_nodes)
+    return small and (node.target in _LIKE or all(source in known for source in node.all_input_nodes))
+
+
+def _empty_like(node: fx.Node) -> Tensor:
+    return torch.empty(value_of(node).shape, dtype=value_of(node).dtype)
 
 
 def add_constants(program: ExportedProgram, tensors: Iterable[Tensor]) -> tuple[ExportedProgram, list[fx.Node]]:

@@ -14,6 +14,8 @@ from torch.export import ExportedProgram
 from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.lowering.cost import COREML, PORTABLE, XNNPACK, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
+from tm_export.exporters.rules.base import apply_rules
+from tm_export.exporters.rules.conv3d import Conv3dByFrames
 from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Placement, Signature, refusal
 from tm_export.exporters.targets.xnnpack_rules import legalize_for_xnnpack
@@ -45,7 +47,8 @@ class ExecutorchTarget:
         return str(dtype).removeprefix("torch.")
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
-        """For XNNPACK, the forms that its partitioner takes."""
+        """What its kernels take; for XNNPACK, the forms that its partitioner takes."""
+        program, _ = apply_rules(program, (Conv3dByFrames(),))
         return legalize_for_xnnpack(program) if options.backend == "xnnpack" else program
 
     def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
