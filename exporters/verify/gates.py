@@ -57,7 +57,8 @@ def difference(result: Array, reference: Array) -> Difference:
     """Compare two arrays of the same shape; anything that is not finite where the reference is, is infinitely far."""
     result, reference = result.astype(np.float64), reference.astype(np.float64)
     both_same = (result == reference) | (np.isnan(result) & np.isnan(reference))
-    error = np.where(both_same, 0.0, np.abs(result - reference))
+    with np.errstate(invalid="ignore"):  # ∞ − ∞, where both are the same
+        error = np.where(both_same, 0.0, np.abs(result - reference))
     error = np.where(np.isnan(error), np.inf, error)
     worst = float(error.max(initial=0.0))
     finite = reference[np.isfinite(reference)]

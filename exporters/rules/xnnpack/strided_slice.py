@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import Values, arguments, value_of
+from tm_export.exporters.retrace import Values, arguments, slice_of, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
@@ -46,14 +46,14 @@ class StridedSlice(Rule[Stride]):
 
     def check(self, node: fx.Node) -> Stride | No:
         """A step over rows, to the end."""
-        if len(arguments(node)) < 5 or arguments(node)[4] == 1:
+        cut = slice_of(node)
+        shape = value_of(cut.source).shape
+        if cut.step == 1:
             return No("no step")
-        source, dim, start, end, step = arguments(node)
-        shape = value_of(source).shape
-        if dim % len(shape) != len(shape) - 2 or end < shape[dim]:
+        if cut.dim != len(shape) - 2 or cut.end < shape[cut.dim]:
             return No("not along the rows to their end")
-        products = all(user.target in _INTO_PRODUCTS for user in node.users)
-        return Stride(int(start or 0), int(step), products)
+        products = cut.start < cut.step and all(user.target in _INTO_PRODUCTS for user in node.users)
+        return Stride(cut.start, cut.step, products)
 
     def rewrite(self, node: fx.Node, match: Stride, values: Values) -> Any:
         """A view and a plain slice, or whole rows by a constant index."""
