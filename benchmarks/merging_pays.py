@@ -3,9 +3,11 @@
     python benchmarks/merging_pays.py                     all models
     python benchmarks/merging_pays.py vit-s --rounds 30   one of them
 
-For each model four artifacts are made (ONNX and ExecuTorch, unmerged and merged) and run in turn, round by round, in
-one process with two threads and no spinning. Printed: medians, the speed-up on each engine, the ideal speed-up by
-multiply-adds, the two's ratio, and ExecuTorch's time over ONNX Runtime's.
+For each model artifacts are made (ONNX and ExecuTorch, unmerged and merged) and run in turn, round by round, in
+one process with two threads; of two runs in each turn the second is timed. Printed: medians, the speed-up on each
+engine, the ideal speed-up by multiply-adds, the two's ratio, and ExecuTorch's time over ONNX Runtime's. With
+`--ceiling`, the ViTs are also run with tokens cut off instead of merged, without any matching: the same ratio for
+these is the most that any way of merging could reach.
 """
 
 from __future__ import annotations
@@ -16,16 +18,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Case = Callable[[bool], tuple[nn.Module, tuple[Tensor, ...]]]
+Kind = Literal["full", "merged", "cut"]
+Case = Callable[[Kind], tuple[nn.Module, tuple[Tensor, ...]]]
 
 
 @dataclass(frozen=True)
@@ -44,24 +48,24 @@ class Timing:
 
 
 def vit(channels: int, heads: int, r: int) -> Case:
-    def build(merged: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    def build(kind: Kind) -> tuple[nn.Module, tuple[Tensor, ...]]:
         from vit import ViT
 
         torch.manual_seed(0)
-        model = ViT(channels, 12, heads, r if merged else 0)
+        model = ViT(channels, 12, heads, 0 if kind == "full" else r, cut=kind == "cut")
         return model, (torch.randn(1, 3, 224, 224),)
 
     return build
 
 
-def tower(merged: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
+def tower(kind: Kind) -> tuple[nn.Module, tuple[Tensor, ...]]:
     from tm_export.models.tinychart.presets import FULL, build_vision_tower
 
-    config = replace(FULL, num_layers=4, tome_r=FULL.tome_r if merged else 0)
+    config = replace(FULL, num_layers=4, tome_r=FULL.tome_r if kind == "merged" else 0)
     return build_vision_tower(config), (torch.randn(1, 3, config.image_size, config.image_size),)
 
 
-def pair(merged: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
+def pair(kind: Kind) -> tuple[nn.Module, tuple[Tensor, ...]]:
     from tm_export.models.ondevice_sora.block import BlockPair
     from tm_export.models.ondevice_sora.presets import FULL
 
@@ -69,7 +73,7 @@ def pair(merged: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
     torch.manual_seed(0)
     C, length = config.hidden_size, 35
     inputs = (torch.randn(2, 2800, C), torch.randn(2, length, C), torch.randn(2, 6 * C) * 0.1, torch.ones(1, length))
-    return BlockPair(config, "merged" if merged else "full"), inputs
+    return BlockPair(config, kind), inputs
 
 
 CASES: dict[str, Case] = {
@@ -80,8 +84,8 @@ CASES: dict[str, Case] = {
 }
 
 
-def export(case: Case, folder: Path) -> dict[str, int]:
-    """Write the four artifacts; returns multiply-adds of the unmerged and the merged program."""
+def export(case: Case, kinds: Sequence[Kind], folder: Path) -> dict[str, int]:
+    """Write the artifacts; returns the multiply-adds of each kind."""
     from tm_export.exporters.capture import capture
     from tm_export.exporters.macs import count_macs
     from tm_export.exporters.options import ExportOptions
@@ -90,9 +94,8 @@ def export(case: Case, folder: Path) -> dict[str, int]:
     from tm_export.exporters.worker import start_emission
 
     options, macs = ExportOptions(), {}
-    for merged in (False, True):
-        name = "merged" if merged else "full"
-        module, inputs = case(merged)
+    for name in kinds:
+        module, inputs = case(name)
         captured = capture(module, inputs)
         macs[name] = count_macs(captured)
         raised = raise_merges(captured, 0).program
@@ -108,17 +111,18 @@ def export(case: Case, folder: Path) -> dict[str, int]:
 
 
 def measure(folder: Path, rounds: int, threads: int) -> Timing:
-    """Run the four artifacts in turn; in this process, which must not have run PyTorch."""
+    """Run the artifacts in turn; in this process, which must not have run PyTorch."""
     import onnxruntime
     from executorch.extension.pybindings import _portable_lib
 
     _portable_lib._unsafe_reset_threadpool(threads)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Else its threads wait for more work, busily, while ExecuTorch runs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     runs: dict[str, Callable[[], object]] = {}
     keep = []
-    for variant in ("full", "merged"):
+    for variant in sorted({path.stem for path in folder.glob("*.npz")}):
         arrays = dict(np.load(folder / f"{variant}.npz"))
         session = onnxruntime.InferenceSession(folder / f"{variant}.onnx", options)
         method = _portable_lib._load_for_executorch(str(folder / f"{variant}.pte"))
@@ -127,13 +131,12 @@ def measure(folder: Path, rounds: int, threads: int) -> Timing:
         runs[f"executorch {variant}"] = lambda m=method, t=tensors: m.forward(t)  # type: ignore[misc]
         keep.append((session, method))
     samples: dict[str, list[float]] = {name: [] for name in runs}
-    for warm_up in (True, False):
-        for _ in range(2 if warm_up else rounds):
-            for name, run in runs.items():
-                began = time.perf_counter()
-                run()
-                if not warm_up:
-                    samples[name].append((time.perf_counter() - began) * 1e3)
+    for _ in range(rounds):
+        for name, run in runs.items():
+            run()  # The other artifacts have just filled the caches with their weights.
+            began = time.perf_counter()
+            run()
+            samples[name].append((time.perf_counter() - began) * 1e3)
     return Timing(samples)
 
 
@@ -147,6 +150,8 @@ def report(name: str, timing: Timing, macs: dict[str, int]) -> dict[str, float |
         )
         row[f"{engine} speed-up"] = timing.ratio(f"{engine} full", f"{engine} merged")
         row[f"{engine} of ideal"] = timing.ratio(f"{engine} full", f"{engine} merged") / ideal
+        if "cut" in macs:
+            row[f"{engine} ceiling"] = timing.ratio(f"{engine} full", f"{engine} cut") / ideal
     for variant in ("full", "merged"):
         row[f"executorch/onnx {variant}"] = timing.ratio(f"executorch {variant}", f"onnx {variant}")
     row["onnx full GMAC/s"] = macs["full"] / timing.ms("onnx full") / 1e6
@@ -158,6 +163,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=list(CASES), help=f"of {', '.join(CASES)}")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ceiling", action="store_true", help="also time tokens cut off instead of merged (ViTs)")
     parser.add_argument("--folder", type=Path, help="keep artifacts here, and use those that are there")
     parser.add_argument("--json", type=Path, help="write the rows here too")
     parser.add_argument("--measure-in", type=Path, help=argparse.SUPPRESS)
@@ -172,7 +178,8 @@ def main() -> None:
             print(name, flush=True)
             if not (folder / "macs.json").exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / "macs.json").write_text(json.dumps(export(CASES[name], folder)))
+                kinds: list[Kind] = ["full", "merged", *(["cut"] if options.ceiling and name.startswith("vit") else [])]
+                (folder / "macs.json").write_text(json.dumps(export(CASES[name], kinds, folder)))
             arguments = [
                 "--measure-in",
                 str(folder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,8 @@ class GatherForm:
     """Decisions by topk and argmax, rows by index_select, sums by accumulating index_put."""
 
     name: ClassVar[str] = "gather"
+    max_sources: ClassVar[float] = math.inf
+    """How many source rows it may add to a wider tensor than it has to: by index the width costs nothing."""
 
     def order(self, keys_BN: Tensor, k: int, descending: bool) -> Selection:
         """topk, which sorts what it returns."""
@@ -27,6 +30,8 @@ class GatherForm:
     def gather(self, x_BNC: Tensor, selection: Selection) -> Tensor:
         """Whole rows of the flattened batch, copied."""
         B, N, C = x_BNC.shape
+        if B == 1:
+            return x_BNC.index_select(1, selection.index_BK.reshape(-1))
         index = flat_index(selection, N)
         return x_BNC.reshape(B * N, C).index_select(0, index).reshape(B, selection.rows, C)
 

@@ -14,6 +14,7 @@ from tm_export.exporters.constants import constant_of
 from tm_export.exporters.dialect import BEST, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
+from tm_export.exporters.lowering.moved_rows import Addition, MovedRows, side_by_side
 from tm_export.exporters.lowering.pairs import lower_pair_mean
 from tm_export.exporters.lowering.repeated import Repeated
 from tm_export.exporters.lowering.selection import Selection, joined, of_index
@@ -73,16 +74,29 @@ def lower(program: ExportedProgram, form_of: Mapping[fx.Node, Form]) -> Exported
         if any(isinstance(values(source), Repeated) for source in node.all_input_nodes):
             carried = _on_repeated(node, values)
             return carried if carried is not None else _on_tensors(node, values)
-        if any(isinstance(values(source), Chosen) for source in node.all_input_nodes):
-            moved = _MOVES[node.target](node, values) if node.target in _MOVES else None
+        if node.target is aten.cat.default and (rows := _side_by_side(node, values)):
+            return rows
+        if any(isinstance(values(source), Chosen | MovedRows) for source in node.all_input_nodes):
+            chosen = isinstance(values(node.all_input_nodes[0]), Chosen)
+            moved = _MOVES[node.target](node, values) if chosen and node.target in _MOVES else None
             return moved if moved is not None else _on_tensors(node, values)
-        return simplified(node, values)
+        return simplified(node, _Computed(values))
 
     return retrace(program, translate)
 
 
+class _Computed(Values):
+    """The values, as tensors."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+
+    def __call__(self, argument: Any) -> Any:
+        return fx.node.map_arg(argument, lambda node: _computed(self._values(node)))
+
+
 def _computed(value: Any) -> Any:
-    return value.tensor() if isinstance(value, Chosen | Repeated) else value
+    return value.tensor() if isinstance(value, Chosen | Repeated | MovedRows) else value
 
 
 def _float_keys(keys: Any) -> Tensor:
@@ -95,7 +109,7 @@ def _float_keys(keys: Any) -> Tensor:
 
 def _on_tensors(node: fx.Node, values: Values) -> Any:
     assert callable(node.target)
-    args, kwargs = fx.node.map_arg((arguments(node), node.kwargs), lambda source: _computed(values(source)))
+    args, kwargs = _Computed(values)((arguments(node), node.kwargs))
     return node.target(*args, **kwargs)
 
 
@@ -107,11 +121,11 @@ def _gather(node: fx.Node, values: Values, form: Form) -> Any:
     """Rows of a float tensor by the form; rows of another selection by composing the two."""
     x_node, index_node = arguments(node)
     assert isinstance(x_node, fx.Node) and isinstance(index_node, fx.Node)
-    if form.name == "gather" and (strided := _strided(x_node)) is not None:
-        source, start, step = strided
+    if isinstance(form, GatherForm) and (strided := _strided(x_node, values)) is not None:
+        whole, start, step = strided
         rows = _as_selection(values(index_node), value_of(x_node).shape[1]).index_BK * step
         rows = rows + start if start else rows
-        return form.gather(values(source), of_index(rows, value_of(source).shape[1]))
+        return MovedRows(whole, of_index(rows, whole.shape[1]), form)
     x, index = values(x_node), values(index_node)
     batch, candidates = value_of(x_node).shape[:2]
     choice = _as_selection(index, candidates)
@@ -124,32 +138,56 @@ def _gather(node: fx.Node, values: Values, form: Form) -> Any:
     x = _computed(x)
     if not x.is_floating_point() or constant_of(index_node) is not None:
         return GatherForm().gather(x, choice)
-    return form.gather(x, choice)
+    return MovedRows(x, choice, form) if isinstance(form, GatherForm) else form.gather(x, choice)
 
 
-def _strided(x_node: fx.Node) -> tuple[fx.Node, int, int] | None:
+def _strided(x_node: fx.Node, values: Values) -> tuple[Tensor, int, int] | None:
     """The tensor, start and step, where rows are gathered from every so-many-th row: an index can step itself."""
     if x_node.target is not aten.slice.Tensor or not is_float(x_node) or len(arguments(x_node)) < 5:
         return None
     source, dim, start, _, step = arguments(x_node)
     if dim != 1 or step == 1 or not isinstance(source, fx.Node) or value_of(source).dim() != 3:
         return None
-    return source, int(start or 0), int(step)
+    return _computed(values(source)), int(start or 0), int(step)
 
 
-def _scatter(node: fx.Node, values: Values, form: Form) -> Tensor:
-    base, index, src, reduce, include_base = (_computed_unless_index(node, i, values) for i in range(5))
-    selection = _as_selection(index, base.shape[1])
-    if selection.candidates != base.shape[1]:
-        selection = of_index(selection.index_BK, base.shape[1])
+def _scatter(node: fx.Node, values: Values, form: Form) -> Tensor | MovedRows:
+    base_node, index_node, src_node, reduce, include_base = arguments(node)
+    assert isinstance(base_node, fx.Node)
+    rows, src = value_of(base_node).shape[1], _computed(values(src_node))
+    selection = _as_selection(values(index_node), rows)
+    if selection.candidates != rows:
+        selection = of_index(selection.index_BK, rows)
+    base = values(base_node)
+    if isinstance(form, GatherForm) and _only_put_beside(node):
+        strided = _strided(base_node, values)
+        moved = _every(*strided, form) if strided else base
+        if isinstance(moved, MovedRows):
+            return moved.plus(Addition(selection, src, reduce, include_base))
+    base = _computed(base)
     if not base.is_floating_point():
         return GatherForm().scatter(base, selection, src, reduce, include_base)
     return form.scatter(base, selection, src, reduce, include_base)
 
 
-def _computed_unless_index(node: fx.Node, position: int, values: Values) -> Any:
-    value = values(arguments(node)[position])
-    return value if position == 1 else _computed(value)
+def _every(x_BNC: Tensor, start: int, step: int, form: GatherForm) -> MovedRows:
+    """Every so-many-th row, as rows to copy."""
+    B, N, _ = x_BNC.shape
+    return MovedRows(x_BNC, of_index(torch.arange(start, N, step).expand(B, -1), N), form)
+
+
+def _only_put_beside(node: fx.Node) -> bool:
+    return all(user.target is aten.cat.default for user in node.users)
+
+
+def _side_by_side(node: fx.Node, values: Values) -> MovedRows | None:
+    """Rows put beside other rows of the same tensor, which nobody reads by themselves."""
+    nodes = arguments(node)[0]
+    dim = (arguments(node)[1] if len(arguments(node)) > 1 else 0) % value_of(node).dim()
+    parts = [values(part) for part in nodes]
+    if dim != 1 or not all(isinstance(part, MovedRows) for part in parts):
+        return None
+    return side_by_side(parts) if all(len(part.users) == 1 for part in nodes) else None
 
 
 def _view(node: fx.Node, values: Values) -> Chosen:

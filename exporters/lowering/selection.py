@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -69,6 +70,17 @@ class Selection:
             index=(lambda: self.index_BK[:, start:end]) if self._index else None,
             onehot=(lambda: self.onehot_BKN[:, start:end]),
             position=(lambda: self.position_BK[:, start:end]) if self._position else None,
+        )
+
+    def shifted(self, start: int, candidates: int) -> Selection:
+        """The same rows where `start` other candidates stand before them, of `candidates` in all."""
+        behind = candidates - start - self.candidates
+        return Selection(
+            self.rows,
+            candidates,
+            index=(lambda: self.index_BK + start) if self._index else None,
+            onehot=lambda: F.pad(self.onehot_BKN, (start, behind)),
+            position=lambda: self.position_BK + start,
         )
 
     def then(self, choice: Selection) -> Selection:

@@ -1,9 +1,9 @@
-"""Sums, means and norms along one dimension as products with a constant: the delegate reduces nothing else."""
+"""Sums, means and norms along one dimension as products with a constant, or by adding: the delegate has no others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,12 @@ from torch import Tensor, fx
 
 from tm_export.exporters.retrace import Values, arguments, is_float, keywords, value_of
 from tm_export.exporters.rules.base import No, Rule
+from tm_export.exporters.rules.xnnpack.products import batched
 
 aten = torch.ops.aten
+
+MOST_SLICES: Final = 64
+"""Heads are few; a sum over more of something is left to the portable kernel."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class ReductionByProduct(Rule[Reduction]):
 
     After::
 
-        y = linear(x, 1/C [1, C])                          y = linear(rows of all heads [B, N, H·D], 1/H [D, H·D])
+        y = linear(x, 1/C [1, C])                          y = (k[:, 0] + k[:, 1] + …) · 1/H
     """
 
     name: ClassVar[str] = "xnnpack::reduction_by_product"
@@ -54,11 +58,13 @@ class ReductionByProduct(Rule[Reduction]):
         dim = int(dims[0]) % rank
         if dim < rank - 3:
             return No("a dimension far in front")
+        if dim == rank - 3 and value_of(x).shape[dim] > MOST_SLICES:
+            return No("too many to add one by one")
         keepdim = given[1] if len(given) > 1 else keywords(node).get("keepdim", False)
         return Reduction(dim, bool(keepdim))
 
     def rewrite(self, node: fx.Node, match: Reduction, values: Values) -> Any:
-        """A linear layer with equal weights."""
+        """A product with equal weights, or sums of slices."""
         x = values(arguments(node)[0])
         if node.target is aten.linalg_vector_norm.default:
             return torch.sqrt(_weighted(x * x, match, 1.0))
@@ -67,13 +73,22 @@ class ReductionByProduct(Rule[Reduction]):
 
 
 def _weighted(x: Tensor, match: Reduction, factor: float) -> Tensor:
-    size, channels = x.shape[match.dim], x.shape[-1]
-    if match.dim == x.dim() - 1:
+    size, from_end = x.shape[match.dim], x.dim() - match.dim
+    if from_end == 1:
         y = F.linear(x, torch.full((1, size), factor))
-        return y if match.keepdim else y.squeeze(-1)
-    # [..., H, N, D] → [..., N, H·D]: the reduced dimension goes beside the channels, and is summed with them.
-    order = [d for d in range(x.dim()) if d != match.dim]
-    moved = x.permute(*order[:-1], match.dim, order[-1])
-    flat = moved.reshape(*moved.shape[:-2], size * channels)
-    y = F.linear(flat, torch.eye(channels).repeat(1, size) * factor)
-    return y.unsqueeze(match.dim) if match.keepdim else y
+    elif from_end == 2:
+        y = batched(torch.full((*x.shape[:-2], 1, size), factor), x)
+    else:
+        y = _sum_of_slices(x, match.dim) * factor
+    return y if match.keepdim else y.squeeze(match.dim)
+
+
+def _sum_of_slices(x: Tensor, dim: int) -> Tensor:
+    """The sum over a dimension, kept; half of it is added to the other half as long as there are two."""
+    while x.shape[dim] % 2 == 0:
+        half = x.shape[dim] // 2
+        x = x.narrow(dim, 0, half) + x.narrow(dim, half, half)
+    total = x.narrow(dim, 0, 1)
+    for place in range(1, x.shape[dim]):
+        total = total + x.narrow(dim, place, 1)
+    return total
