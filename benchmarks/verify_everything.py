@@ -44,6 +44,8 @@ def verify(name: str, target: str) -> str:
             report = compile_model(source(name), find_target(target), options, Path(folder), SilentProgress()).report
         except ExportError as error:
             return f"REFUSED {error}"
+        except Exception as error:  # a defect; the others are to be seen all the same
+            return f"CRASHED {error!r}"
     worst = max(record.relative_error for record in report.parity)
     passed = all(record.passed for record in report.parity)
     decisions = [(r.decisions, r.decisions_agreeing, r.decisions_tied) for r in report.parity if r.engine != "rewrite"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,34 +67,95 @@ class Site:
 def find_sites(program: ExportedProgram) -> list[Site]:
     """All sites in graph order."""
     position = {node: i for i, node in enumerate(program.graph.nodes)}
-    found = []
+    found: list[_Found] = []
     for group in groups_of(program):
-        moves = [(node, *_tokens(node)) for node in group if _moves_tokens(node)]
+        decisions = [node for node in group if node.target in DECISIONS]
+        batch = max((value_of(node).shape[0] for node in decisions), default=1)
+        moves = [(node, *_tokens(node, batch)) for node in group if _moves_tokens(node)]
         by_direction: dict[bool, list[tuple[fx.Node, int, int]]] = {}
         for move in moves:
             by_direction.setdefault(move[2] > move[1], []).append(move)
-        decisions = [node for node in group if node.target in DECISIONS]
         for expands, some in sorted(by_direction.items()):
-            nodes = tuple(sorted([*(() if expands else decisions), *(m[0] for m in some)], key=position.__getitem__))
-            before, after = max(m[1] for m in some), (max if expands else min)(m[2] for m in some)
-            found.append((nodes, _kind(some, expands), before, after, work_of(group)))
+            ends = frozenset(end for node, _, _ in some for end in _ends(node))
+            nodes = frozenset([*(() if expands else decisions), *(node for node, _, _ in some)])
+            found.append(_Found(nodes, ends, tuple(some), expands, (group,)))
+    joined = [site for site in _joined(found) if site.changes_tokens]
     # A site begins with the first rows that it moves; what follows, up to the next site, is what it makes cheaper.
-    starts = {id(site): min(position[n] for n in site[0] if n.target not in DECISIONS) for site in found}
-    found.sort(key=lambda site: starts[id(site)])
-    ends = [starts[id(site)] for site in found] + [len(position)]
+    starts = {site: min(position[node] for node, _, _ in site.moves) for site in joined}
+    joined.sort(key=starts.__getitem__)
+    limits = [starts[site] for site in joined] + [len(position)]
     order = list(program.graph.nodes)
     return [
         Site(
-            nodes,
-            kind,
-            _source(nodes),
-            before,
-            after,
-            _saved(order[ends[i] : ends[i + 1]], before, after),
-            work,
+            tuple(sorted(site.nodes, key=position.__getitem__)),
+            _kind(site.moves, site.expands),
+            _source(site.nodes),
+            site.before,
+            site.after,
+            _saved(order[limits[i] : limits[i + 1]], site.before, site.after),
+            work_of([node for group in site.groups for node in group]),
         )
-        for i, (nodes, kind, before, after, work) in enumerate(found)
+        for i, site in enumerate(joined)
     ]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A site in the making: its moves with the tokens before and after each, and the tensors that they end in."""
+
+    nodes: frozenset[fx.Node]
+    ends: frozenset[fx.Node]
+    moves: tuple[tuple[fx.Node, int, int], ...]
+    expands: bool
+    groups: tuple[tuple[fx.Node, ...], ...]
+
+    @property
+    def before(self) -> int:
+        return max(before for _, before, _ in self.moves)
+
+    @property
+    def after(self) -> int:
+        return max(after for _, _, after in self.moves)
+
+    def follows_from(self, other: _Found) -> bool:
+        """Whether the other site's rows had a part in this one's decisions."""
+        moved, seen = {node for node, _, _ in other.moves}, set(self.nodes)
+        stack = [node for node in self.nodes if node.target in DECISIONS]
+        while stack:
+            for source in stack.pop().all_input_nodes:
+                if source in moved:
+                    return True
+                if source not in seen:
+                    seen.add(source)
+                    stack.append(source)
+        return False
+
+    @property
+    def changes_tokens(self) -> bool:
+        """What merges by ordinary products makes a choice, but leaves no move of rows that changes their number."""
+        return self.before != self.after
+
+
+def _joined(found: list[_Found]) -> list[_Found]:
+    """Sites that end in the same tensor are one: people also order twice, once for each half of a merge."""
+    result: list[_Found] = []
+    for site in found:
+        same = [
+            other
+            for other in result
+            if other.expands == site.expands and other.ends & site.ends and not site.follows_from(other)
+        ]
+        for other in same:
+            result.remove(other)
+            site = _Found(
+                other.nodes | site.nodes,
+                other.ends | site.ends,
+                (*other.moves, *site.moves),
+                site.expands,
+                (*other.groups, *site.groups),
+            )
+        result.append(site)
+    return result
 
 
 def decisions_of(program: ExportedProgram) -> list[fx.Node]:
@@ -148,31 +209,37 @@ def _index_sources(node: fx.Node) -> Iterator[fx.Node]:
 
 
 def _moves_tokens(node: fx.Node) -> bool:
-    """Whether rows of tokens move here, not indices, scores or sizes of a single channel."""
+    """Whether rows of tokens move here, not indices, scores or sizes of a single channel, nor rows of a constant."""
     return (
         node.target in (GATHER_ROWS, SCATTER_ROWS, PAIR_MEAN, PAIR_REPEAT)
         and is_float(node)
-        and (value_of(node).shape[-1] > 1)
+        and value_of(node).shape[-1] > 1
+        and any(constant_of(origin) is None for origin in _origins(node))
     )
 
 
-def _tokens(node: fx.Node) -> tuple[int, int]:
-    """Tokens in a batch row where the rows that move here come from, and where they end up."""
+def _tokens(node: fx.Node, batch: int) -> tuple[int, int]:
+    """Tokens in a batch row where the rows that move here come from, and where they end up.
+
+    A batch may be flattened into the rows; the decisions tell how large it is.
+    """
     B, _, C = value_of(node).shape
     if node.target in (PAIR_MEAN, PAIR_REPEAT):
         before = value_of(arguments(node)[0]).shape[1]
         return before, value_of(node).shape[1]
+    before = max(value_of(origin).numel() for origin in _origins(node) if constant_of(origin) is None)
+    after = max(value_of(end).numel() for end in _ends(node))
+    one = max(B, batch) * C
+    return before // one, after // one
+
+
+def _origins(node: fx.Node) -> list[fx.Node]:
+    """Where the rows that move come from; rows that are overwritten go nowhere."""
     sources = [arguments(node)[0]]
-    if node.target is SCATTER_ROWS:  # rows that are overwritten go nowhere
+    if node.target is SCATTER_ROWS:
         base, _, written, reduce, _ = arguments(node)
         sources = [written] if reduce == "set" else [written, base]
-    origins = [_origin(source) for source in sources if isinstance(source, fx.Node)]
-    before = max(
-        (value_of(origin).numel() for origin in origins if constant_of(origin) is None),
-        default=value_of(node).numel(),
-    )
-    after = max(value_of(end).numel() for end in _ends(node))
-    return before // (B * C), after // (B * C)
+    return [_origin(source) for source in sources if isinstance(source, fx.Node)]
 
 
 def _origin(node: fx.Node) -> fx.Node:
@@ -203,7 +270,7 @@ def _ends(node: fx.Node) -> Iterable[fx.Node]:
     return ends
 
 
-def _kind(moves: list[tuple[fx.Node, int, int]], expands: bool) -> str:
+def _kind(moves: Iterable[tuple[fx.Node, int, int]], expands: bool) -> str:
     if expands:
         return "unmerge"
     scatters = [node for node, _, _ in moves if node.target is SCATTER_ROWS and arguments(node)[3] != "set"]
@@ -214,7 +281,7 @@ def _kind(moves: list[tuple[fx.Node, int, int]], expands: bool) -> str:
     return "cluster" if any(constant_of(_origin(arguments(n)[0])) is not None for n in scatters) else "merge"
 
 
-def _source(nodes: tuple[fx.Node, ...]) -> str:
+def _source(nodes: Iterable[fx.Node]) -> str:
     """The user's line at which most of the site's rows move."""
     lines = Counter(source_line(node) for node in nodes if node.target not in DECISIONS)
     return lines.most_common(1)[0][0]
@@ -235,7 +302,7 @@ def _saved(interval: list[fx.Node], before: int, after: int) -> int:
     return round(saved)
 
 
-def work_of(group: tuple[fx.Node, ...]) -> Work:
+def work_of(group: Sequence[fx.Node]) -> Work:
     """Add up what the group's operations do, for the cost model."""
     totals: Counter[str] = Counter()
     candidates = 1

@@ -8,12 +8,15 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import Values, arguments, value_of
+from tm_export.exporters.retrace import Values, arguments, keywords, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
 
 _LOGICAL: Final[dict[Any, Callable[..., Tensor]]] = {
+    aten.__or__.Tensor: torch.logical_or,
+    aten.__and__.Tensor: torch.logical_and,
+    aten.__xor__.Tensor: torch.logical_xor,
     aten.bitwise_or.Tensor: torch.logical_or,
     aten.bitwise_and.Tensor: torch.logical_and,
     aten.bitwise_xor.Tensor: torch.logical_xor,
@@ -38,37 +41,6 @@ class CastByCopy(Rule[None]):
         return x if x.dtype == dtype else aten._to_copy.default(x, dtype=dtype)
 
 
-class ViewBySpelling(Rule[None]):
-    """Replaces flatten, unflatten, mT and the like, which are reshapes and transpositions."""
-
-    name: ClassVar[str] = "spelling::view"
-    pattern = frozenset({aten.flatten.using_ints, aten.unflatten.int, aten.view_as.default, aten.reshape_as.default})
-
-    def check(self, node: fx.Node) -> No | None:
-        """Always."""
-        return None
-
-    def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
-        """The same elements in the same order."""
-        return values(arguments(node)[0]).reshape(value_of(node).shape)
-
-
-class TransposeBySpelling(Rule[None]):
-    """Replaces mT, mH, t and the like by a transposition of the last two dimensions."""
-
-    name: ClassVar[str] = "spelling::transpose"
-    pattern = frozenset({aten.mT.default, aten.t.default, aten.numpy_T.default})
-
-    def check(self, node: fx.Node) -> No | None:
-        """Matrices only."""
-        rank = value_of(node).dim()
-        return None if rank == 2 or (rank > 2 and node.target is aten.mT.default) else No("no matrix")
-
-    def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
-        """The last two dimensions exchanged."""
-        return values(arguments(node)[0]).transpose(-2, -1)
-
-
 class LogicalBySpelling(Rule[None]):
     """Replaces `a | b` and the like of truth values: coremltools knows them as logical_or, not as bitwise_or."""
 
@@ -84,4 +56,56 @@ class LogicalBySpelling(Rule[None]):
         return _LOGICAL[node.target](*values(tuple(arguments(node))))
 
 
-SPELLING: Final = (CastByCopy(), ViewBySpelling(), TransposeBySpelling(), LogicalBySpelling())
+class ClampByComparison(Rule[None]):
+    """Replaces a clamp at one side, or of integers: coremltools asserts equal types of number and tensor."""
+
+    name: ClassVar[str] = "spelling::clamp"
+    pattern = frozenset({aten.clamp_min.default, aten.clamp_max.default, aten.clamp.default})
+
+    def check(self, node: fx.Node) -> No | None:
+        """All but the clamp of floats, which has an operator."""
+        if node.target is aten.clamp.default and value_of(node).is_floating_point():
+            return No("a clamp of floats")
+        return None if value_of(node).dtype == value_of(arguments(node)[0]).dtype else No("the type changes")
+
+    def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
+        """The larger of each number and the lower bound, the smaller of that and the upper bound."""
+        x, *bounds = values(tuple(arguments(node)))
+        names = ("max",) if node.target is aten.clamp_max.default else ("min", "max")
+        given = keywords(node) | dict(zip(names, bounds, strict=False))
+        lower, upper = given.get("min"), given.get("max")
+        x = x if lower is None else torch.maximum(x, torch.full((), lower, dtype=x.dtype))
+        return x if upper is None else torch.minimum(x, torch.full((), upper, dtype=x.dtype))
+
+
+class PadByNumbers(Rule[None]):
+    """Replaces padding of truth values: coremltools pads them as numbers and leaves them so.
+
+    A mask for attention, which hides what is false, then becomes numbers that are added: converted silently wrong.
+    """
+
+    name: ClassVar[str] = "spelling::pad"
+    pattern = frozenset({aten.constant_pad_nd.default, aten.pad.default})
+
+    def check(self, node: fx.Node) -> No | None:
+        """Truth values, padded with a constant."""
+        if value_of(node).dtype != torch.bool:
+            return No("numbers")
+        mode = keywords(node).get("mode", "constant")
+        named = [mode, *(argument for argument in arguments(node) if isinstance(argument, str))]
+        return None if set(named) == {"constant"} else No("not with a constant")
+
+    def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
+        """Padded as numbers, and compared."""
+        x, pad, *rest = values(tuple(arguments(node)))
+        given = [*rest, keywords(node).get("value")]
+        value = next((number for number in given if isinstance(number, bool | int | float)), 0)
+        return aten.constant_pad_nd.default(x.to(torch.float32), pad, float(value)) > 0.5
+
+
+SPELLING: Final = (
+    PadByNumbers(),
+    CastByCopy(),
+    LogicalBySpelling(),
+    ClampByComparison(),
+)

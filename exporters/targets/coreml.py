@@ -62,7 +62,8 @@ class CoremlTarget:
 
         logging.getLogger("coremltools").setLevel(logging.ERROR)
         half = self.precision(options) == "fp16"
-        program = _named_inputs(decompose(program, _coremltools_knows), signature.inputs)
+        program, _ = apply_rules(decompose(program, _coremltools_knows), SPELLING)
+        program = _named_inputs(program, signature.inputs)
         try:
             model = ct.convert(
                 program,
@@ -72,7 +73,7 @@ class CoremlTarget:
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
                 skip_model_load=True,
             )
-        except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
+        except Exception as error:  # coremltools raises whatever comes, bare AssertionErrors among it
             raise refusal("Core ML", program, error) from error
         with tempfile.TemporaryDirectory() as folder:
             saved = Path(folder) / path.name

@@ -10,6 +10,7 @@ from torch.fx.passes.dialect.common.cse_pass import CSEPass
 from tm_export.exporters.constants import fold_weights, lift_scalars
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.gelu import GeluBySigmoid
+from tm_export.exporters.rules.xnnpack.chunked_mlp import ChunkedMlp
 from tm_export.exporters.rules.xnnpack.fill import FillByMask
 from tm_export.exporters.rules.xnnpack.interleave import StackBySelection
 from tm_export.exporters.rules.xnnpack.layer_norm import LayerNormByProducts, LinearAfterLayerNorm
@@ -38,7 +39,7 @@ SECOND: Final = (
     FillByMask(),
     StridedSlice(),
 )
-THIRD: Final = (ViewByReshape(), SelectBySlice())
+THIRD: Final = (ViewByReshape(), SelectBySlice(), ChunkedMlp())
 
 
 def legalize_for_xnnpack(program: ExportedProgram) -> ExportedProgram:

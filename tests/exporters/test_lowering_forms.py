@@ -270,3 +270,63 @@ def test_costs_grow_with_the_work() -> None:
     for costs, forms in MODELS.values():
         for form in forms:
             assert costs.nanoseconds(form, work(64)) < costs.nanoseconds(form, work(256))
+
+
+def halves(x: Tensor, gone: Tensor, kept: Tensor, into: Tensor, reduce: str) -> Tensor:
+    """ToMe's merge, from indices into the halves of even and odd rows."""
+    a, b, c = x[:, ::2], x[:, 1::2], x.shape[-1]
+    wide = [index[..., None].expand(-1, -1, c) for index in (gone, kept, into)]
+    b = b.scatter_reduce(1, wide[2], a.gather(1, wide[0]), reduce)
+    return torch.cat([a.gather(1, wide[1]), b], 1)
+
+
+def merged_by_scores(x: Tensor, r: int, reduce: str) -> Tensor:
+    best, into = (x[:, ::2] @ x[:, 1::2].mT).max(-1)
+    order = best.argsort(-1, descending=True)
+    return halves(x, order[:, :r], order[:, r:], into.gather(1, order[:, :r]), reduce)
+
+
+@pytest.mark.parametrize("cost_model", [ONNX_CPU, XNNPACK], ids=lambda model: model.name)
+@pytest.mark.parametrize("reduce", ["sum", "mean", "amax"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("tokens", [16, 17])
+def test_a_merge_put_together_is_the_merge(cost_model: CostModel, reduce: str, batch: int, tokens: int) -> None:
+    x = torch.randn(batch, tokens, 6, generator=torch.Generator().manual_seed(3))
+    program = raise_merges(program_of(lambda x: merged_by_scores(x, 5, reduce), x), 0).program
+    options = ExportOptions(merge_lowering="gather")
+    lowered = lower_merges(program, cost_model, options, half=False)
+    torch.testing.assert_close(run(lowered, x)[0], merged_by_scores(x, 5, reduce))
+
+
+@pytest.mark.parametrize("cost_model", [ONNX_CPU, XNNPACK], ids=lambda model: model.name)
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_a_merge_copies_the_kept_rows_once(cost_model: CostModel, reduce: str) -> None:
+    x = torch.randn(1, 16, 6, generator=torch.Generator().manual_seed(3))
+    program = raise_merges(program_of(lambda x: merged_by_scores(x, 5, reduce), x), 0).program
+    lowered = lower_merges(program, cost_model, ExportOptions(merge_lowering="gather"), half=False)
+    rows = [node.meta["val"] for node in lowered.graph.nodes if node.target is torch.ops.aten.index_select.default]
+    assert sorted(tuple(value.shape) for value in rows) == [(1, 5, 6), (1, 11, 6)]
+    joints = [node.meta["val"] for node in lowered.graph.nodes if node.target is torch.ops.aten.cat.default]
+    assert not any(value.is_floating_point() for value in joints)
+
+
+def test_rows_that_are_read_by_themselves_too_are_right() -> None:
+    """A part of what is put together that has other readers is not computed into the whole only."""
+
+    def read_twice(x: Tensor) -> tuple[Tensor, Tensor]:
+        order = x[..., 0].argsort(-1, descending=True)
+        wide = order[..., None].expand(-1, -1, x.shape[-1])
+        kept, gone = x.gather(1, wide[:, 3:]), x.gather(1, wide[:, :3])
+        return torch.cat([kept, gone], 1), gone * 2
+
+    x = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(3))
+    program = raise_merges(program_of(read_twice, x), 0).program
+    lowered = lower_merges(program, ONNX_CPU, ExportOptions(merge_lowering="gather"), half=False)
+    torch.testing.assert_close(run(lowered, x), read_twice(x))
+
+
+@given(data=st.data(), K=sizes, N=sizes, start=st.integers(0, 4), behind=st.integers(0, 4))
+def test_a_shifted_selection(data: st.DataObject, K: int, N: int, start: int, behind: int) -> None:
+    index = torch.tensor(data.draw(st.lists(st.integers(0, N - 1), min_size=K, max_size=K)))[None]
+    total = start + N + behind
+    check_views(of_index(index, N).shifted(start, total), index + start, total)

@@ -15,6 +15,7 @@ from tm_export.exporters.constants import fold_weights
 from tm_export.exporters.retrace import slice_of
 from tm_export.exporters.rules.base import Rule, apply_rules
 from tm_export.exporters.rules.gelu import GeluBySigmoid, GeluByTanh
+from tm_export.exporters.rules.xnnpack.chunked_mlp import ChunkedMlp
 from tm_export.exporters.rules.xnnpack.fill import FillByMask
 from tm_export.exporters.rules.xnnpack.interleave import StackBySelection
 from tm_export.exporters.rules.xnnpack.layer_norm import LayerNormByProducts, LinearAfterLayerNorm
@@ -414,3 +415,68 @@ def test_a_block_consists_of_operators_that_the_delegate_takes() -> None:
         and any(isinstance(argument, int | float) for argument in node.args[:2])
     ]
     assert numbers == []
+
+
+class BigMlp(nn.Module):
+    """Two layers with a 4 MiB weight between them, and what happens to the hidden channels."""
+
+    def __init__(self, hidden: Callable[[nn.Linear, nn.Linear, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.up, self.gate, self.down = nn.Linear(512, 2064), nn.Linear(512, 2064, bias=False), nn.Linear(2064, 512)
+        self.hidden = hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.hidden(self.up, self.gate, x))
+
+
+MANY_ROWS, FEW_ROWS = torch.randn(2, 20, 512, generator=G), torch.randn(1, 20, 512, generator=G)
+MLPS: dict[str, Callable[[nn.Linear, nn.Linear, Tensor], Tensor]] = {
+    "gelu": lambda up, gate, x: F.gelu(up(x)),
+    "gated": lambda up, gate, x: F.silu(gate(x)) * up(x),
+    "gelu by sigmoid": lambda up, gate, x: (h := up(x)) * torch.sigmoid(h * (h * h * 0.0713 + 1.5957)),
+}
+
+
+class TestChunkedMlp:
+    @pytest.mark.parametrize("name", MLPS)
+    def test_is_the_sum_of_its_chunks(self, name: str) -> None:
+        program, _ = rewritten(BigMlp(MLPS[name]), MANY_ROWS, rules=(ChunkedMlp(),))
+        layers = [node for node in program.graph.nodes if node.target is torch.ops.aten.linear.default]
+        assert len(layers) == (6 if name == "gated" else 4)
+        assert {node.meta["val"].shape[-1] for node in layers} == {512, 1040, 1024}
+
+    @pytest.mark.parametrize(
+        ("hidden", "x", "reason"),
+        [
+            (MLPS["gelu"], FEW_ROWS, "few rows"),
+            (lambda up, gate, x: up(x).softmax(-1), MANY_ROWS, "no two linear layers"),
+            (lambda up, gate, x: up(x), MANY_ROWS, "no two linear layers"),
+            (lambda up, gate, x: up(x) * torch.arange(2064.0), MANY_ROWS, "something else comes in between the layers"),
+            (
+                lambda up, gate, x: (h := F.gelu(up(x))) + h.mean(),
+                MANY_ROWS,
+                "something else comes in between the layers",
+            ),
+        ],
+        ids=["few rows", "softmax", "nothing between", "a vector", "a mean"],
+    )
+    def test_others_are_left(self, hidden: Callable[..., Tensor], x: Tensor, reason: str) -> None:
+        _, reasons = rewritten(BigMlp(hidden), x, rules=(ChunkedMlp(),))
+        assert reason in reasons
+
+    def test_hidden_channels_that_others_read_are_left(self) -> None:
+        class Both(BigMlp):
+            def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+                h = F.gelu(self.up(x))
+                return self.down(h), h.amax(-1)
+
+        _, reasons = rewritten(Both(MLPS["gelu"]), MANY_ROWS, rules=(ChunkedMlp(),))
+        assert "others read the hidden channels" in reasons
+
+    def test_a_weight_that_fits_the_cache_is_left(self) -> None:
+        _, reasons = rewritten(
+            nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64)),
+            torch.randn(1, 50, 64),
+            rules=(ChunkedMlp(),),
+        )
+        assert "the weight stays in the cache" in reasons

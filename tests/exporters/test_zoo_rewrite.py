@@ -63,6 +63,15 @@ SITES = {
     "vidtome": [("merge", 128, 71), ("unmerge", 71, 128)] * 2,
     "tomesd_unet": [("merge", 256, 128), ("unmerge", 128, 256)] * 3,
     "kmeans_scatter": [("cluster", 64, 16)] * 3,
+    "kmeans_index_add": [("cluster", 64, 16)] * 3,
+    "kmeans_one_hot": [],  # products, from a choice to the average: no rows move
+    "tome_matmul": [],  # the same, with rows of the unit matrix
+    "dpc_knn": [("cluster", 64, 16), ("unmerge", 16, 64)],
+    "tome_scatter_add": [("merge", 64, 54), ("merge", 54, 44)],
+    "tome_index_add": [("merge", 64, 48)],
+    "tome_source": [("merge", 64, 52), ("merge", 52, 40)],
+    "threshold_capacity": [("merge", 64, 56)],
+    "pair_mean": [("merge", 6, 3), ("unmerge", 3, 6)],
 }
 
 
