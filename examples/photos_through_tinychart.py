@@ -20,8 +20,8 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from tm_export.exporters.report.page import Picture, render_pictures
-from tm_export.exporters.report.trace import picture_of_input, picture_of_regions
-from tm_export.models.merging.source import initial_source, merge_source
+from tm_export.exporters.report.pictures import picture_of_input, picture_of_regions
+from tm_export.models.merging.source import initial_source, merge_source, region_labels
 from tm_export.models.seeding import seeded
 from tm_export.models.tinychart.presets import FULL, build_vision_tower
 from tm_export.models.tinychart.vision_tower import VisionTower
@@ -50,11 +50,11 @@ def sources_by_layer(tower: VisionTower, pixels_BCHW: Tensor) -> list[Tensor]:
 
 def pictures_of(name: str, tower: VisionTower, pixels_BCHW: Tensor) -> list[Picture]:
     """The photograph, and its regions half-way through the tower and after its last layer."""
-    sources = sources_by_layer(tower, pixels_BCHW)
-    pictures = [picture_of_input(pixels_BCHW[0], sources[-1][0], title=f"{name}: input")]
-    for layer in sorted({(len(sources) + 1) // 2, len(sources)}):
+    labels = [region_labels(source_BnN)[0] for source_BnN in sources_by_layer(tower, pixels_BCHW)]
+    pictures = [picture_of_input(pixels_BCHW[0], labels[-1], title=f"{name}: input")]
+    for layer in sorted({(len(labels) + 1) // 2, len(labels)}):
         title = f"{name}: after layer {layer}"
-        pictures.append(picture_of_regions(pixels_BCHW[0], sources[layer - 1][0], title=title))
+        pictures.append(picture_of_regions(pixels_BCHW[0], labels[layer - 1], title=title))
     return pictures
 
 

@@ -19,7 +19,7 @@ from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.progress import Progress
 from tm_export.exporters.records import ExportReport, MergeSite, ParityRecord, PlacementRecord, StageRecord
 from tm_export.exporters.report.page import Picture
-from tm_export.exporters.report.trace import region_pictures
+from tm_export.exporters.report.pictures import region_pictures
 from tm_export.exporters.rewrite import Raised, expose_decisions, lower_merges, raise_merges
 from tm_export.exporters.sites import decisions_of
 from tm_export.exporters.sources import ComponentSource, ModelSource
@@ -144,7 +144,7 @@ def prepare(
     path = staging / component.name / f"{BLOCK}_{name}{target.suffix}"
     emission = start_emission(program, signature, path, target, options)
     variant = variant_of(name, path.relative_to(staging).as_posix(), signature, inputs, outputs, target)
-    pictures = region_pictures(module, inputs)
+    pictures = region_pictures(raised, inputs)
     return Prepared(component, variant, raised, program, probe, outputs, signature, emission, watch, pictures)
 
 

@@ -158,6 +158,12 @@ def _joined(found: list[_Found]) -> list[_Found]:
     return result
 
 
+def decided_origins(site: Site) -> list[fx.Node]:
+    """The tensors whose rows a site moves, as they were computed."""
+    moves = [node for node in site.nodes if node.target not in DECISIONS]
+    return [origin for node in moves for origin in _origins(node) if constant_of(origin) is None]
+
+
 def decisions_of(program: ExportedProgram) -> list[fx.Node]:
     """The decision nodes in graph order."""
     return [node for node in program.graph.nodes if node.target in DECISIONS]

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from tm_export.exporters.capture import capture
 from tm_export.exporters.records import ExportReport, MergeSite, ParityRecord, PlacementRecord, StageRecord
 from tm_export.exporters.report import units
 from tm_export.exporters.report.charts import token_chart
 from tm_export.exporters.report.page import Picture, render, render_pictures
+from tm_export.exporters.report.pictures import patch_labels, region_pictures
 from tm_export.exporters.report.regions import OUTLINE, draw_regions
-from tm_export.exporters.report.trace import patch_labels, region_pictures
-from tm_export.models.merging.bipartite import match_bipartite, merge
-from tm_export.models.merging.source import initial_source, merge_source
+from tm_export.exporters.rewrite import raise_merges
 from tm_export.models.tinychart.config import VisionTowerConfig
 from tm_export.models.tinychart.presets import build_vision_tower
 
@@ -334,22 +334,14 @@ def test_draw_regions_refuses_images_that_do_not_fit() -> None:
         draw_regions(np.zeros((8, 8, 3), np.float32), labels, 4)
 
 
-def test_patch_labels_follow_two_merges() -> None:
-    torch.manual_seed(0)
-    x, source = torch.randn(1, 16, 8), initial_source(1, 16)
-    marks = torch.eye(16).unsqueeze(0)
-    for r in (6, 3):
-        match = match_bipartite(x, r)
-        x, source, marks = merge(x, match), merge_source(source, match), merge(marks, match, reduce="sum")
-    labels = patch_labels(source[0]).ravel()
-    for token, held in enumerate(marks[0]):
-        assert set(np.flatnonzero(labels == token)) == set(held.nonzero().ravel().tolist())
-
-
 def test_patch_labels_leave_a_class_token_out() -> None:
-    assert patch_labels(torch.eye(10)).tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-    with pytest.raises(ValueError, match="11 tokens are neither"):
-        patch_labels(torch.eye(11))
+    square, wide = torch.zeros(3, 15, 14), torch.zeros(1, 8, 12)
+    labels, patch = patch_labels(square, torch.arange(10))
+    assert labels.tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]] and patch == 4
+    labels, patch = patch_labels(wide, torch.arange(6))
+    assert labels.tolist() == [[0, 1, 2], [3, 4, 5]] and patch == 4
+    with pytest.raises(ValueError, match="12 tokens are neither a grid of 15 by 14 pixels"):
+        patch_labels(square, torch.arange(12))
 
 
 def test_region_pictures_show_what_the_tower_merged() -> None:
@@ -357,7 +349,7 @@ def test_region_pictures_show_what_the_tower_merged() -> None:
     torch.manual_seed(0)
     tower = build_vision_tower(config)
     pixels = torch.rand(2, 3, 56, 56) * 2 - 1
-    pictures = region_pictures(tower, (pixels,))
+    pictures = region_pictures(raise_merges(capture(tower, (pixels,)), 0), (pixels,))
 
     assert [picture.title for picture in pictures] == [
         "Image 1: input",
@@ -365,6 +357,7 @@ def test_region_pictures_show_what_the_tower_merged() -> None:
         "Image 2: input",
         "Image 2: merged tokens",
     ]
+    assert "4 by 4 patches of 14 pixels" in pictures[0].caption
     assert f"16 patches in {tower(pixels).shape[1]} tokens" in pictures[1].caption
     low, high = pixels[0].min(), pixels[0].max()
     expected = ((pixels[0] - low) / (high - low) * 255).permute(1, 2, 0).detach().numpy()
@@ -372,5 +365,6 @@ def test_region_pictures_show_what_the_tower_merged() -> None:
     assert (opened(pictures[1].png) == OUTLINE).all(axis=2).any()
 
 
-def test_region_pictures_are_none_for_models_that_do_not_trace() -> None:
-    assert region_pictures(nn.Linear(4, 4), (torch.zeros(1, 4),)) == ()
+@pytest.mark.parametrize("inputs", [(torch.zeros(1, 4),), (torch.zeros(1, 3, 8, 4),)], ids=["vectors", "no merge"])
+def test_region_pictures_are_none_without_merged_images(inputs: tuple[torch.Tensor, ...]) -> None:
+    assert region_pictures(raise_merges(capture(nn.Linear(4, 4), inputs), 0), inputs) == ()
