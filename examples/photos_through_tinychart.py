@@ -1,11 +1,14 @@
 """Two photographs through TinyChart's vision tower: which patches become one token.
 
     python examples/photos_through_tinychart.py --out out/photos
+    python examples/photos_through_tinychart.py --layers 4 --export onnx
 
 Takes the two photographs that come with scikit-learn, sends them through the tower of TinyChart-3B at 768 px,
 which merges 84 tokens in each of its layers, and draws a page, `index.html`, of the regions that merged.
 Without `--checkpoint` the weights are random, from a seed: what merges then is what looks alike, in colour
 and pattern, not what belongs together. All 26 layers take a minute on two idle cores; `--layers 8` is less.
+With `--export` the tower is exported too, with the photographs as its example inputs: their regions then stand
+on the report's own page.
 """
 
 import argparse
@@ -19,6 +22,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
+import tm_export
 from tm_export.exporters.report.page import Picture, render_pictures
 from tm_export.exporters.report.pictures import picture_of_input, picture_of_regions
 from tm_export.models.merging.source import initial_source, merge_source, region_labels
@@ -63,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--out", type=Path, default=Path("out/photos"), help="folder for index.html")
     parser.add_argument("--layers", type=int, default=FULL.num_layers, choices=range(1, 27), metavar="1..26")
+    parser.add_argument("--export", choices=("coreml", "onnx", "executorch"), help="export the tower for a target")
     parser.add_argument("--checkpoint", type=Path, help="TinyChart's or SigLIP's weights, as safetensors")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -78,11 +83,12 @@ def main() -> None:
         weights = f"random weights of seed {args.seed} and no positions"
 
     photos = load_sample_images()
+    pixels = [preprocess(Image.fromarray(photo_HWC), config.image_size) for photo_HWC in photos.images]
     pictures: list[Picture] = []
-    for filename, photo_HWC in zip(photos.filenames, photos.images, strict=True):
+    for filename, pixels_BCHW in zip(photos.filenames, pixels, strict=True):
         name = Path(filename).stem
         print(f"{name}: {config.tokens_in} patches through {config.num_layers} layers")
-        pictures += pictures_of(name, tower, preprocess(Image.fromarray(photo_HWC), config.image_size))
+        pictures += pictures_of(name, tower, pixels_BCHW)
 
     page = render_pictures(
         "Photographs through TinyChart's vision tower",
@@ -93,6 +99,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "index.html").write_text(page, encoding="utf-8")
     print(f"wrote {args.out / 'index.html'}")
+    if args.export:
+        bundle = tm_export.export(tower, torch.cat(pixels), target=args.export, out=args.out, name="tinychart-photos")
+        print(f"wrote {bundle.path / 'reports' / 'index.html'}")
 
 
 if __name__ == "__main__":
