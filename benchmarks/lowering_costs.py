@@ -1,7 +1,7 @@
 """Measure what each form of merging costs, and fit the cost model's prices to it.
 
     python benchmarks/lowering_costs.py onnx
-    python benchmarks/lowering_costs.py executorch --rounds 40
+    python benchmarks/lowering_costs.py xnnpack --rounds 40
 
 A module that does nothing but one ToMe merge is exported in every form and at several sizes, and run on the target's
 engine; the prices are a non-negative least-squares fit, relative to each time. Printed: measured and modelled time for
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from statistics import median
 from typing import get_args
@@ -33,6 +33,7 @@ from tm_export.exporters.worker import start_emission
 from tm_export.models.merging.bipartite import match_bipartite, merge
 from tm_export.runtime.engines import engines_for
 
+BACKENDS = ("xnnpack", "portable")
 SIZES = [(64, 64, 8), (196, 384, 13), (576, 768, 32), (1024, 384, 64), (1458, 1152, 84)]
 
 
@@ -47,12 +48,13 @@ class Merge(nn.Module):
         return merge(x_BNC, match_bipartite(x_BNC[..., :64], self.r), "mean")
 
 
-def milliseconds(target: Target, size: tuple[int, int, int], form: MergeLowering, rounds: int) -> tuple[float, Effort]:
+def milliseconds(
+    target: Target, options: ExportOptions, size: tuple[int, int, int], rounds: int
+) -> tuple[float, Effort]:
     """The median time of one merge in one form, and what the model counts for it."""
     N, C, r = size
     torch.manual_seed(0)
     inputs = (torch.randn(1, N, C),)
-    options = ExportOptions(merge_lowering=form)
     raised = raise_merges(capture(Merge(r), inputs), 0)
     program = target.legalize(lower_merges(raised.program, target.costs(options), options, half=False), options)
     (engine,) = engines_for(target.name)
@@ -67,18 +69,19 @@ def milliseconds(target: Target, size: tuple[int, int, int], form: MergeLowering
                 began = time.perf_counter()
                 session.run(arrays)
                 samples.append((time.perf_counter() - began) * 1e3)
-    return median(samples[3:]), effort(form, raised.sites[0].work)
+    return median(samples[3:]), effort(options.merge_lowering, raised.sites[0].work)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=("onnx", "executorch"))
+    parser.add_argument("target", choices=("onnx", *BACKENDS))
     parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()
-    target = find_target(arguments.target)
-    known = target.costs(ExportOptions()).forms
+    target = find_target("executorch" if arguments.target in BACKENDS else arguments.target)
+    options = ExportOptions(backend=arguments.target if arguments.target in BACKENDS else "xnnpack")
+    known = target.costs(options).forms
     measured = {
-        (size, form): milliseconds(target, size, form, arguments.rounds)
+        (size, form): milliseconds(target, replace(options, merge_lowering=form), size, arguments.rounds)
         for size in SIZES
         for form in get_args(MergeLowering)
         if form in known

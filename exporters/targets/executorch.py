@@ -18,6 +18,7 @@ from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.conv3d import Conv3dByFrames
 from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Placement, Signature, refusal
+from tm_export.exporters.targets.packed_constants import refuse_unpacked_constants
 from tm_export.exporters.targets.xnnpack_rules import legalize_for_xnnpack
 
 
@@ -61,6 +62,7 @@ class ExecutorchTarget:
             lowered = edge.to_executorch()
         except Exception as error:
             raise refusal("ExecuTorch", program, error) from error
+        refuse_unpacked_constants(edge.exported_program().graph_module)
         if options.backend != "coreml":  # that delegate loads on Apple's systems only
             _refuse_missing_kernels(lowered.exported_program().graph_module)
         with path.open("wb") as file:

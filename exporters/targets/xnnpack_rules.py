@@ -14,12 +14,14 @@ from tm_export.exporters.rules.xnnpack.chunked_mlp import ChunkedMlp
 from tm_export.exporters.rules.xnnpack.fill import FillByMask
 from tm_export.exporters.rules.xnnpack.interleave import StackBySelection
 from tm_export.exporters.rules.xnnpack.layer_norm import LayerNormByProducts, LinearAfterLayerNorm
+from tm_export.exporters.rules.xnnpack.prelu import PReluByClamps
 from tm_export.exporters.rules.xnnpack.products import AttentionByBmm, MatmulByBmm
 from tm_export.exporters.rules.xnnpack.reductions import ReductionByProduct
 from tm_export.exporters.rules.xnnpack.split_linear import SplitLinear, UnbindLinear
 from tm_export.exporters.rules.xnnpack.strided_slice import StridedSlice
 from tm_export.exporters.rules.xnnpack.views import SelectBySlice, UnbindBySlices, ViewByReshape
 from tm_export.exporters.simplify import simplify
+from tm_export.exporters.targets.packed_constants import separate_packed_constants
 
 # Splitting looks for a linear layer behind a split, and the layer norm's rule for a layer norm behind a linear
 # layer; both must still be there. What the first pass writes (products, means) the second puts into its final form.
@@ -29,6 +31,7 @@ FIRST: Final = (
     UnbindBySlices(),
     AttentionByBmm(),
     GeluBySigmoid(),
+    PReluByClamps(),
     StackBySelection(),
 )
 SECOND: Final = (
@@ -49,4 +52,4 @@ def legalize_for_xnnpack(program: ExportedProgram) -> ExportedProgram:
     program, _ = apply_rules(program, THIRD)
     program = fold_weights(program)
     CSEPass()(program.graph_module)
-    return lift_scalars(simplify(program))
+    return separate_packed_constants(lift_scalars(simplify(program)))

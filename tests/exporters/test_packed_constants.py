@@ -1,0 +1,85 @@
+"""Constants that XNNPACK's delegate frees: none is left to be read; artifacts run from a file, as on a phone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from executorch.exir import to_edge_transform_and_lower
+from programs import program_of
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from tm_export.exporters.capture import capture
+from tm_export.exporters.describe import variant_of
+from tm_export.exporters.errors import ConversionRefused
+from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.targets.base import Signature, find_target
+from tm_export.exporters.targets.executorch import _partitioners
+from tm_export.exporters.targets.packed_constants import refuse_unpacked_constants, separate_packed_constants
+from tm_export.exporters.verify.replay import replay
+from tm_export.runtime.engines import engines_for
+
+X = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
+OPTIONS = ExportOptions()
+
+
+class SharedWeight(nn.Module):
+    """A matrix that is multiplied with, and added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(64, 64, generator=torch.Generator().manual_seed(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.linear(x, self.weight) * self.weight + self.weight
+
+
+class Prelu(nn.Module):
+    def __init__(self, slopes: int) -> None:
+        super().__init__()
+        self.prelu = nn.PReLU(slopes)
+        nn.init.normal_(self.prelu.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.prelu(x.relu() - 0.5) * 2
+
+
+def check_delegates(program: ExportedProgram) -> None:
+    edge = to_edge_transform_and_lower(program, partitioner=_partitioners(OPTIONS))
+    refuse_unpacked_constants(edge.exported_program().graph_module)
+
+
+@pytest.mark.parametrize(
+    ("module", "x"), [(SharedWeight(), X), (Prelu(8), X.reshape(1, 8, 8, 64))], ids=["shared weight", "prelu"]
+)
+def test_what_executorch_would_write_is_refused(module: nn.Module, x: Tensor) -> None:
+    with pytest.raises(ConversionRefused, match=r"frees a constant that \w+ still reads, at test_packed_constants.py"):
+        check_delegates(torch.export.export(module, (x,)).run_decompositions({}))
+
+
+@pytest.mark.parametrize(
+    "module", [SharedWeight(), Prelu(1), Prelu(64)], ids=["shared weight", "prelu", "prelu by channel"]
+)
+def test_what_we_write_is_sound_and_runs_from_a_file(module: nn.Module, tmp_path: Path) -> None:
+    target, names, path = find_target("executorch"), Signature(("x",), ("y",)), tmp_path / "model.pte"
+    program = target.legalize(capture(module, (X,)), OPTIONS)
+    check_delegates(program)
+    target.emit(program, names, path, OPTIONS)
+    expected = module(X).detach()
+    variant = variant_of("full", path.name, names, (X,), (expected,), target)
+    with engines_for("executorch")[-1].open(path, variant) as session:
+        for _ in range(3):
+            result = torch.from_numpy(session.run({"x": X.numpy()})["y"])
+            torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_a_weight_that_is_read_otherwise_gets_a_copy() -> None:
+    program = capture(SharedWeight(), (X,))
+    separated = separate_packed_constants(program)
+    inputs = [node for node in separated.graph.nodes if node.op == "placeholder"]
+    assert len(inputs) == 3
+    torch.testing.assert_close(replay(separated, (X,)).outputs[0], SharedWeight()(X))
+    plain = capture(nn.Linear(64, 64), (X,))
+    assert separate_packed_constants(plain) is plain
+    adding = program_of(lambda x: x + torch.arange(64.0), X)
+    assert separate_packed_constants(adding) is adding
