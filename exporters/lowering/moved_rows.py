@@ -37,7 +37,7 @@ class MovedRows:
     additions: tuple[Addition, ...] = ()
 
     @cached_property
-    def computed(self) -> Tensor:
+    def _rows(self) -> Tensor:
         """Copy the rows, then add."""
         rows = self.form.gather(self.x_BNC, self.selection)
         for addition in self.additions:
@@ -46,7 +46,7 @@ class MovedRows:
 
     def tensor(self) -> Tensor:
         """The rows, which are computed once."""
-        return self.computed
+        return self._rows
 
     def plus(self, addition: Addition) -> MovedRows:
         """The same rows with more added to them."""
