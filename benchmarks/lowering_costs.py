@@ -4,8 +4,8 @@
     python benchmarks/lowering_costs.py xnnpack --rounds 40
 
 A module that does nothing but one ToMe merge is exported in every form and at several sizes, and run on the target's
-engine; the prices are a non-negative least-squares fit, relative to each time. Printed: measured and modelled time for
-every form and size, which form the model would choose, and the price list for `exporters/lowering/cost.py`.
+engine; prices are a non-negative least-squares fit, relative to each time. Printed: measured and fitted time for every
+form and size, the fitted price list, and how much the choices of the prices in `exporters/lowering/cost.py` lose.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from tm_export.exporters.capture import capture
 from tm_export.exporters.describe import variant_of
-from tm_export.exporters.lowering.cost import Effort, effort
+from tm_export.exporters.lowering.cost import Effort, Work, effort
 from tm_export.exporters.options import ExportOptions, MergeLowering
 from tm_export.exporters.rewrite import lower_merges, raise_merges
 from tm_export.exporters.targets.base import Signature, Target, find_target
@@ -48,10 +48,8 @@ class Merge(nn.Module):
         return merge(x_BNC, match_bipartite(x_BNC[..., :64], self.r), "mean")
 
 
-def milliseconds(
-    target: Target, options: ExportOptions, size: tuple[int, int, int], rounds: int
-) -> tuple[float, Effort]:
-    """The median time of one merge in one form, and what the model counts for it."""
+def milliseconds(target: Target, options: ExportOptions, size: tuple[int, int, int], rounds: int) -> tuple[float, Work]:
+    """The median time of one merge in one form, and what its operations do."""
     N, C, r = size
     torch.manual_seed(0)
     inputs = (torch.randn(1, N, C),)
@@ -69,7 +67,7 @@ def milliseconds(
                 began = time.perf_counter()
                 session.run(arrays)
                 samples.append((time.perf_counter() - began) * 1e3)
-    return median(samples[3:]), effort(options.merge_lowering, raised.sites[0].work)
+    return median(samples[3:]), raised.sites[0].work
 
 
 def main() -> None:
@@ -87,14 +85,20 @@ def main() -> None:
         if form in known
     }
     times = np.array([ms * 1e6 for ms, _ in measured.values()])
-    counts = np.array([astuple(count) for _, count in measured.values()])
+    counts = np.array([astuple(effort(form, work)) for (_, form), (_, work) in measured.items()])
     # Divided by the time, so that a small site's error weighs as much as a large one's.
     prices, _ = nnls(counts / times[:, None], np.ones(len(times)))
     fitted = Effort(*map(float, prices))
-    print(f"{'tokens':>6} {'channels':>8} {'r':>4}  {'form':8} {'measured ms':>12} {'modelled ms':>12}")
-    for ((N, C, r), form), (ms, count) in measured.items():
-        print(f"{N:>6} {C:>8} {r:>4}  {form:8} {ms:>12.3f} {count.cost(fitted) / 1e6:>12.3f}")
+    print(f"{'tokens':>6} {'channels':>8} {'r':>4}  {'form':8} {'measured ms':>12} {'fitted ms':>12}")
+    for ((N, C, r), form), (ms, work) in measured.items():
+        print(f"{N:>6} {C:>8} {r:>4}  {form:8} {ms:>12.3f} {effort(form, work).cost(fitted) / 1e6:>12.3f}")
     print("Effort(" + ", ".join(f"{f.name}={getattr(fitted, f.name):.4g}" for f in fields(Effort)) + ")")
+    for size in SIZES:
+        by_form = {form: ms for (other, form), (ms, _) in measured.items() if other == size}
+        work = next(work for (other, _), (_, work) in measured.items() if other == size)
+        chosen, best = target.costs(options).cheapest(work, half=False), min(by_form, key=by_form.__getitem__)
+        loss = by_form[chosen] / by_form[best]
+        print(f"{size}: the prices in use choose {chosen}; {best} is fastest; {chosen} takes {loss:.2f} times as long")
 
 
 if __name__ == "__main__":
