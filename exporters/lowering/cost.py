@@ -1,9 +1,9 @@
-"""Which form of merging is cheapest where: a cost model with measured coefficients.
+"""Which form of merging is cheapest where: a cost model.
 
 What a site does in a form is counted in six units, and each unit has a price in nanoseconds on each target. The prices
-are those of single kernels, measured. `benchmarks/lowering_costs.py` measures whole sites of five sizes in every form:
-of 15 choices on onnxruntime, XNNPACK and the portable kernels 14 are the fastest form (docs/lowering.md has the times).
-Prices that are fitted to these times come closer to them, but choose worse, so they are not used.
+are set by hand, from single measured kernels. `benchmarks/lowering_costs.py` measures whole sites of five sizes in
+every form: of 15 choices on onnxruntime, XNNPACK and the portable kernels 14 are the fastest form (docs/lowering.md has
+the times). Prices that are fitted to these times come closer to them, but choose worse, so they are not used.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class RowsForm(GatherForm):
 
     name: ClassVar[str] = "gather"
     max_sources: ClassVar[float] = 128
-    """A product is as wide as what it adds to; from here on, doubling it costs more than the copy that it saves."""
+    """A product is as wide as what it adds to; about here doubling it should cost the copy it saves (reckoned)."""
 
     def scatter(
         self, base_BMC: Tensor, selection: Selection, src_BKC: Tensor, reduce: str, include_base: bool

@@ -18,9 +18,9 @@ aten = torch.ops.aten
 CHUNK_BYTES: Final = 5 << 19
 """2.5 MiB: what one chunk's weight may take, about a core's level-2 cache."""
 FEWEST_CHANNELS: Final = 256
-"""Fewer hidden channels in a chunk cost more in additions than they save."""
+"""In a chunk; a bound against many small additions. Reckoned, not measured."""
 FEWEST_ROWS: Final = 32
-"""A weight that only a few rows are multiplied with is read once in any case."""
+"""Few rows read the weight only a few times. Reckoned, not measured."""
 
 _POINTWISE: Final = frozenset(
     {
