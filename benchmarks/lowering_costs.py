@@ -24,14 +24,15 @@ from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from tm_export.exporters.capture import capture
-from tm_export.exporters.describe import variant_of
+from tm_export.exporters.describe import tensor_specs
 from tm_export.exporters.lowering.cost import Effort, Work, effort
 from tm_export.exporters.options import ExportOptions, MergeLowering
 from tm_export.exporters.rewrite import lower_merges, raise_merges
-from tm_export.exporters.targets.base import Signature, Target, find_target
+from tm_export.exporters.targets.base import Function, Signature, Target, find_target
 from tm_export.exporters.worker import start_emission
 from tm_export.models.merging.bipartite import match_bipartite, merge
 from tm_export.runtime.engines import engines_for
+from tm_export.runtime.manifest import Variant
 
 BACKENDS = ("xnnpack", "portable")
 SIZES = [(64, 64, 8), (196, 384, 13), (576, 768, 32), (1024, 384, 64), (1458, 1152, 84)]
@@ -54,14 +55,21 @@ def milliseconds(target: Target, options: ExportOptions, size: tuple[int, int, i
     torch.manual_seed(0)
     inputs = (torch.randn(1, N, C),)
     raised = raise_merges(capture(Merge(r), inputs), 0)
-    program = target.legalize(lower_merges(raised.program, target.costs(options), options, half=False), options)
+    program = target.legalize(lower_merges(raised.program, target.costs(options), options, half=False), options).program
     (engine,) = engines_for(target.name)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"merge{target.suffix}"
-        start_emission(program, Signature(("x",), ("y",)), path, target, options).wait()
-        outputs = (torch.zeros(1, N - r, C),)
-        variant = variant_of("full", path.name, Signature(("x",), ("y",)), inputs, outputs, target)
-        with engine.open(path, variant) as session:
+        functions = {"full": Function(program, Signature(("x",), ("y",)))}
+        emission = start_emission(functions, "merge", target, options, Path(folder))
+        emission.wait()
+        variant = Variant(
+            name="full",
+            artifact=target.artifact("merge", "full"),
+            function=target.function("full", 1),
+            inputs=tensor_specs(("x",), inputs, target),
+            outputs=tensor_specs(("y",), (torch.zeros(1, N - r, C),), target),
+            activation_bytes=0,
+        )
+        with engine.open(emission.folder / variant.artifact, variant) as session:
             arrays, samples = {"x": inputs[0].numpy()}, []
             for _ in range(rounds + 3):
                 began = time.perf_counter()

@@ -90,7 +90,7 @@ def export(case: Case, kinds: Sequence[Kind], folder: Path) -> dict[str, int]:
     from tm_export.exporters.macs import count_macs
     from tm_export.exporters.options import ExportOptions
     from tm_export.exporters.rewrite import lower_merges, raise_merges
-    from tm_export.exporters.targets.base import Signature, find_target
+    from tm_export.exporters.targets.base import Function, Signature, find_target
     from tm_export.exporters.worker import start_emission
 
     options, macs = ExportOptions(), {}
@@ -102,10 +102,13 @@ def export(case: Case, kinds: Sequence[Kind], folder: Path) -> dict[str, int]:
         names = Signature(tuple(f"x{i}" for i in range(len(inputs))), ("y",))
         np.savez(folder / f"{name}.npz", **{n: t.numpy() for n, t in zip(names.inputs, inputs, strict=True)})
         for target in map(find_target, ("onnx", "executorch")):
-            program = target.legalize(lower_merges(raised, target.costs(options), options, half=False), options)
-            path = folder / f"{name}{target.suffix}"
-            start_emission(program, names, path, target, options).wait()
-            placement = target.placement(path)
+            program = target.legalize(lower_merges(raised, target.costs(options), options, half=False), options).program
+            emission = start_emission({name: Function(program, names)}, name, target, options, folder)
+            emission.wait()
+            for made in emission.folder.iterdir():
+                made.rename(folder / made.name)
+            path = folder / target.artifact(name, name)
+            placement = target.placement(path, target.function(name, 1))
             print(f"  {path.name}: {placement.regions} regions, outside {sum(placement.outside.values())}", flush=True)
     return macs
 
@@ -124,7 +127,7 @@ def measure(folder: Path, rounds: int, threads: int) -> Timing:
     keep = []
     for variant in sorted({path.stem for path in folder.glob("*.npz")}):
         arrays = dict(np.load(folder / f"{variant}.npz"))
-        session = onnxruntime.InferenceSession(folder / f"{variant}.onnx", options)
+        session = onnxruntime.InferenceSession(folder / variant / f"{variant}.onnx", options)
         method = _portable_lib._load_for_executorch(str(folder / f"{variant}.pte"))
         tensors = tuple(torch.from_numpy(array) for array in arrays.values())
         runs[f"onnx {variant}"] = lambda s=session, a=arrays: s.run(None, a)  # type: ignore[misc]

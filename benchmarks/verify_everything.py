@@ -20,9 +20,10 @@ from tests.zoo import ZOO
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import ExportError
 from tm_export.exporters.load_source import source_of, source_of_module
-from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.progress import SilentProgress
 from tm_export.exporters.sources import ModelSource
+from tm_export.exporters.staging import Staging
 from tm_export.exporters.targets.base import find_target, target_names
 
 CORES = ("ondevice-sora-tiny", "tinychart-tiny")
@@ -41,7 +42,11 @@ def verify(name: str, target: str) -> str:
     options = ExportOptions(precision="fp32")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            report = compile_model(source(name), find_target(target), options, Path(folder), SilentProgress()).report
+            staging = Staging(Path(folder) / "new", Path(folder) / "work")
+            staging.bundle.mkdir()
+            staging.scratch.mkdir()
+            chosen = find_target(target)
+            report = compile_model(source(name), chosen, options, Effort(), staging, SilentProgress()).report
         except ExportError as error:
             return f"REFUSED {error}"
         except Exception as error:  # a defect; the others are to be seen all the same

@@ -12,7 +12,15 @@ from tm_export.exporters.bundle import Bundle, write_bundle
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.load_source import Modules, source_of, source_of_module
-from tm_export.exporters.options import Backend, ExportOptions, MergeLowering, Precision
+from tm_export.exporters.options import (
+    Backend,
+    Effort,
+    ExportOptions,
+    Extent,
+    MergeLowering,
+    Precision,
+    parse_block_budget,
+)
 from tm_export.exporters.progress import Progress, SilentProgress
 from tm_export.exporters.sources import ModelSource
 from tm_export.exporters.targets.base import find_target
@@ -32,6 +40,10 @@ def export(
     name: str | None = None,
     checkpoint: str | Path | None = None,
     seed: int = 0,
+    block_budget: int | str | None = None,
+    jobs: int = 1,
+    verify: Extent = "all",
+    resume: bool = True,
     force: bool = False,
 ) -> Bundle:
     """Compile a model for a target, and verify it against PyTorch.
@@ -48,12 +60,18 @@ def export(
         name: what the model is called; the module's class in lower case unless given.
         checkpoint: the weights of a registry model.
         seed: for random choices inside the model.
+        block_budget: the most bytes that a block may take, its weights and activations together, as a number or
+            such as "200MB"; None gives one block.
+        jobs: how many conversions may run at a time.
+        verify: `all` blocks and all of them together, or one block of each program that was `converted`.
+        resume: go on where an interrupted export of the same stopped.
         force: replace a folder that is no bundle.
 
     Raises:
         ExportError: the subclass and its `exit_code` say which kind of thing went wrong.
     """
-    options = ExportOptions(precision, backend, merge_lowering, seed)
+    options = ExportOptions(precision, backend, merge_lowering, seed, parse_block_budget(block_budget))
+    effort = Effort(jobs, verify, resume)
     if isinstance(module, str):
         if example_inputs is not None:
             raise UsageError(f"model {module!r} brings its own example inputs: leave them out")
@@ -63,7 +81,7 @@ def export(
         if checkpoint is not None:
             raise UsageError(f"checkpoint {checkpoint} is for registry models: load it into the module")
         source = source_of_module(module, example_inputs, name or _class_name(module))
-    return export_source(source, target, options, Path(out), force=force)
+    return export_source(source, target, options, Path(out), effort=effort, force=force)
 
 
 def export_source(
@@ -72,6 +90,7 @@ def export_source(
     options: ExportOptions,
     out: Path,
     *,
+    effort: Effort | None = None,
     force: bool = False,
     max_regions: int | None = None,
     progress: Progress | None = None,
@@ -83,12 +102,14 @@ def export_source(
     """
     chosen = find_target(target)
     report = progress or SilentProgress()
+    work = effort or Effort()
     return write_bundle(
         out,
         source,
         chosen.name,
-        lambda staging: compile_model(source, chosen, options, staging, report),
+        lambda staging: compile_model(source, chosen, options, work, staging, report),
         force=force,
+        resume=work.resume,
         max_regions=max_regions,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -13,17 +12,17 @@ from tm_export.exporters.errors import BudgetExceeded, ParityFailed
 from tm_export.exporters.records import ExportReport
 from tm_export.exporters.report_files import PARITY, read_reports, write_reports
 from tm_export.exporters.requirements import require_parity, require_regions
-from tm_export.exporters.staging import staged
+from tm_export.exporters.staging import Staging, staged
+from tm_export.exporters.tool_versions import tool_versions
 from tm_export.runtime.engines import Session, open_session
 from tm_export.runtime.manifest import (
     MANIFEST_NAME,
-    Block,
     BlockRef,
     BundleError,
     Component,
+    ComponentVariant,
     FileEntry,
     Manifest,
-    Variant,
     file_sha256,
     manifest_json,
     read_manifest,
@@ -35,12 +34,6 @@ if TYPE_CHECKING:
     from tm_export.exporters.sources import ModelSource
 
 REPORTS: Final = "reports"
-
-_LIBRARIES: Final = {
-    "coreml": ("coremltools",),
-    "onnx": ("onnx", "onnxruntime", "onnxscript", "onnxslim"),
-    "executorch": ("executorch",),
-}
 
 
 @dataclass(frozen=True)
@@ -61,13 +54,18 @@ class Bundle:
         """Open one variant of one component on the target's engine; each may be left out where there is one.
 
         Raises:
-            BundleError: there is no such component or variant, or a choice between several is needed.
+            BundleError: there is no such component or variant, a choice between several is needed, or the
+                component is in blocks, for the loader to run.
             EngineError: the engine refuses the artifact.
         """
         found = _choose(f"component of {self.path}", component, self.manifest.components)
-        block = _choose(f"block of {self.path}, component {found.name!r}", None, found.blocks)
-        chosen = _choose(f"variant of {self.path}, component {found.name!r}", variant, block.variants)
-        return open_session(self.path, self.manifest, found.name, block.name, chosen.name)
+        chosen = _choose(f"variant of {self.path}, component {found.name!r}", variant, found.variants)
+        if len(found.blocks) > 1:
+            raise BundleError(
+                f"component {found.name!r} of {self.path} is in {len(found.blocks)} blocks: run it with "
+                "tm_export.runtime.loading.Loader, or tm-run"
+            )
+        return open_session(self.path, self.manifest, found.name, found.blocks[0].name, chosen.name)
 
     def report(self) -> ExportReport:
         """What the export found out."""
@@ -83,15 +81,16 @@ def write_bundle(
     out: Path,
     source: ModelSource,
     target: str,
-    build: Callable[[Path], Compiled],
+    build: Callable[[Staging], Compiled],
     *,
     force: bool = False,
+    resume: bool = True,
     max_regions: int | None = None,
 ) -> Bundle:
     """Write `<out>/<model>-<target>/`, or nothing.
 
-    `build` fills an empty folder; reports and manifest are added, and it moves into place as a whole. The
-    same input gives the same bytes, but for what holds times: `reports/export.json` and
+    `build` fills a folder; reports and manifest are added, and it moves into place as a whole. The same input gives
+    the same bytes, interrupted and resumed or not, but for what holds times: `reports/export.json` and
     `reports/index.html`. The manifest lists all files outside `reports/`, so it is the same as well.
 
     Raises:
@@ -102,8 +101,9 @@ def write_bundle(
     """
     place = bundle_path(out, source.name, target)
     failed = place.with_name(f"{place.name}.failed")
-    with staged(place, force=force) as staging:
+    with staged(place, force=force, resume=resume) as staging:
         compiled = build(staging)
+        _keep_only(staging.bundle, compiled)
         try:
             require_parity(compiled.report.parity)
             if max_regions is not None:
@@ -115,9 +115,9 @@ def write_bundle(
             model=source.name,
             target=target,  # type: ignore[arg-type]  # the manifest itself checks it
             weights=source.weights,
-            tool_versions=_tool_versions(target),
+            tool_versions=tool_versions(target),
             components=compiled.components,
-            files=_files(staging),
+            files=_files(staging.bundle),
             golden=compiled.golden,
             load_schedule=tuple(
                 BlockRef(component=component.name, block=block.name)
@@ -125,8 +125,8 @@ def write_bundle(
                 for block in component.blocks
             ),
         )
-        write_reports(compiled.report, staging / REPORTS, compiled.pictures)
-        (staging / MANIFEST_NAME).write_bytes(manifest_json(manifest))
+        write_reports(compiled.report, staging.bundle / REPORTS, compiled.pictures)
+        (staging.bundle / MANIFEST_NAME).write_bytes(manifest_json(manifest))
     if (failed / PARITY).is_file():  # of an earlier try
         shutil.rmtree(failed)
     return Bundle(place, manifest)
@@ -140,11 +140,18 @@ def _files(folder: Path) -> tuple[FileEntry, ...]:
     )
 
 
-def _tool_versions(target: str) -> dict[str, str]:
-    return {name: version(name) for name in ("tm-export", "torch", *_LIBRARIES[target])}
+def _keep_only(folder: Path, compiled: Compiled) -> None:
+    """Remove what an earlier try left that is no part of this bundle."""
+    wanted = {path for component in compiled.components for block in component.blocks for path in block.files}
+    wanted |= {path for record in compiled.golden for path in (record.inputs, record.outputs)}
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_file() and path.relative_to(folder).as_posix() not in wanted:
+            path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
-_Named = TypeVar("_Named", Component, Block, Variant)
+_Named = TypeVar("_Named", Component, ComponentVariant)
 
 
 def _choose(what: str, name: str | None, candidates: tuple[_Named, ...]) -> _Named:

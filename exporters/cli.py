@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from tm_export.exporters.errors import ExitCode, ExportError, UsageError
-from tm_export.exporters.options import Backend, ExportOptions, MergeLowering, Precision
+from tm_export.exporters.options import (
+    Backend,
+    Effort,
+    ExportOptions,
+    Extent,
+    MergeLowering,
+    Precision,
+    parse_block_budget,
+)
 
 if TYPE_CHECKING:
     from tm_export.exporters.bundle import Bundle
@@ -59,6 +67,7 @@ class Request:
     targets: tuple[str, ...]
     out: Path
     options: ExportOptions
+    effort: Effort
     checkpoint: Path | None
     force: bool
     max_regions: int | None
@@ -102,6 +111,26 @@ def _parse(
         int,
         typer.Option(help="For random choices inside the model, and example inputs.", rich_help_panel=_HOW),
     ] = 0,
+    block_budget: Annotated[
+        str,
+        typer.Option(
+            metavar="BYTES|none",
+            help="Cut components into blocks of at most so many bytes of weights and activations, such as 200MB.",
+            rich_help_panel=_HOW,
+        ),
+    ] = "none",
+    jobs: Annotated[int, typer.Option(help="Conversions that run at a time.", rich_help_panel=_HOW)] = 1,
+    verify: Annotated[
+        Extent,
+        typer.Option(
+            help="Run all blocks, or one of each program that was converted: blocks equal but for weights follow it.",
+            rich_help_panel=_HOW,
+        ),
+    ] = "all",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--no-resume", help="Go on where the same export was interrupted.", rich_help_panel=_HOW),
+    ] = True,
     max_regions: Annotated[
         int | None,
         typer.Option(min=0, help="Fail if an artifact is cut into more accelerated regions.", rich_help_panel=_HOW),
@@ -125,7 +154,8 @@ def _parse(
         model=model,
         targets=tuple(dict.fromkeys(target or ())),
         out=out,
-        options=ExportOptions(precision, backend, merge_lowering, seed),
+        options=ExportOptions(precision, backend, merge_lowering, seed, parse_block_budget(block_budget)),
+        effort=Effort(jobs, verify, resume),
         checkpoint=checkpoint,
         force=force,
         max_regions=max_regions,
@@ -140,6 +170,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run `tm-export` with these arguments (the process's own by default); returns its exit code."""
     try:
         request = _app(argv, prog_name="tm-export", standalone_mode=False)
+    except UsageError as error:
+        _complain(f"{error} (see tm-export --help)")
+        return ExitCode.USAGE
     except typer.TyperException as error:
         _complain(f"{error.format_message()} (see tm-export --help)")
         return ExitCode.USAGE
@@ -153,7 +186,7 @@ def _answer_or_complain(request: Request) -> int:
         with _quiet(request):
             answer = _answer(request)
     except KeyboardInterrupt:
-        return _fail(request, "interrupted; nothing was left half-written", INTERRUPTED)
+        return _fail(request, "interrupted; the same command goes on from here", INTERRUPTED)
     except ExportError as error:
         return _fail(request, str(error), error.exit_code)
     except Exception as error:
@@ -197,7 +230,7 @@ def _answer(request: Request) -> Mapping[str, Any]:
     progress = _progress(request)
     if source.weights == "seeded":
         progress.say(f"the weights of {source.name} are seeded, not trained: it runs, but its outputs mean nothing")
-    return _plan(request, source) if request.dry_run else _export(request, source, progress)
+    return _plan(request, source, progress) if request.dry_run else _export(request, source, progress)
 
 
 def _export(request: Request, source: ModelSource, progress: Progress) -> Mapping[str, Any]:
@@ -215,6 +248,7 @@ def _export(request: Request, source: ModelSource, progress: Progress) -> Mappin
             target,
             request.options,
             request.out,
+            effort=request.effort,
             force=request.force,
             max_regions=request.max_regions,
             progress=progress,
@@ -252,28 +286,45 @@ def _told(bundle: Bundle, request: Request) -> Mapping[str, Any]:
     }
 
 
-def _plan(request: Request, source: ModelSource) -> Mapping[str, Any]:
+def _plan(request: Request, source: ModelSource, progress: Progress) -> Mapping[str, Any]:
     from tm_export.exporters.bundle import bundle_path
-    from tm_export.exporters.compile import BLOCK, plan
-    from tm_export.exporters.tables import merges_table
+    from tm_export.exporters.compile import plan
+    from tm_export.exporters.convert import block_name
+    from tm_export.exporters.tables import blocks_table, merges_table
     from tm_export.exporters.targets.base import find_target
 
     plans = []
     for name in request.targets:
         target = find_target(name)
-        merges = plan(source, target, request.options)
+        planned = plan(source, target, request.options, progress)
         path = bundle_path(request.out, source.name, name)
+        merges = [site for _, sites in planned for site in sites]
         artifacts = [
-            f"{component.name}/{BLOCK}_{variant}{target.suffix}"
-            for component in source.components
-            for variant in component.variants
+            f"{prepared.source.name}/{target.artifact(block_name(i, len(prepared.blocks)), variant)}"
+            for prepared, _ in planned
+            for i in range(len(prepared.blocks))
+            for variant in prepared.raised
         ]
-        _show(request, merges_table(merges), "", f"would write to {path}: {', '.join(artifacts)}")
+        artifacts = list(dict.fromkeys(artifacts))
+        blocks = [
+            {
+                "component": prepared.source.name,
+                "block": block_name(i, len(prepared.blocks)),
+                "weight_bytes": need.weight_bytes,
+                "activation_bytes": need.activation_bytes,
+                "structure": block.structure[:12],
+            }
+            for prepared, _ in planned
+            for i, (block, need) in enumerate(zip(prepared.blocks, prepared.needs, strict=True))
+        ]
+        _show(request, merges_table(merges), "", blocks_table(blocks), "")
+        _show(request, f"would write to {path}: {', '.join(artifacts)}")
         plans.append(
             {
                 "path": str(path),
                 "target": name,
                 "artifacts": artifacts,
+                "blocks": blocks,
                 "merges": [site.model_dump(mode="json") for site in merges],
             }
         )

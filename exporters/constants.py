@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import CustomObjArgument, InputKind, InputSpec, TensorArgument
 
+from tm_export.exporters.recipe import Step, step_of
 from tm_export.exporters.retrace import (
     KEEP,
     arguments,
@@ -31,6 +33,8 @@ from tm_export.exporters.retrace import (
 
 MAX_ELEMENTS = 1 << 24
 """Larger results stay operations: an artifact should not grow by a table that one `full` makes."""
+
+_FOLDED: Final = "folded_"
 
 _INDEXING: Final = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default)
 
@@ -87,25 +91,37 @@ def fold_constants(program: ExportedProgram, seed: int) -> ExportedProgram:
     return _without_inputs(program, unread)
 
 
-def fold_weights(program: ExportedProgram) -> ExportedProgram:
-    """Replace every value that needs no inputs by a constant, values computed from weights among them."""
+def fold_weights(program: ExportedProgram) -> tuple[ExportedProgram, Step | None]:
+    """Replace every value that needs no inputs by a constant, values computed from weights among them.
+
+    Also returns how those follow from the weights, by the names that both have in the program.
+    """
     tensors = {**program.constants, **program.state_dict}  # buffers that are not saved are among the former
-    weights = {
-        spec.arg.name: tensors[str(spec.target)]
+    names = {
+        spec.arg.name: str(spec.target)
         for spec in program.graph_signature.input_specs
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER)
     }
-    known: dict[fx.Node, Any] = {
-        node: weights[node.name].detach() for node in placeholders_of(program.graph) if node.name in weights
-    }
-    known |= {
+    constants = {
         node: torch.from_numpy(constant)
         for node in placeholders_of(program.graph)
         if (constant := constant_of(node)) is not None
     }
-    program = _fold(program, known)
+    weights = {
+        node: names[node.name]
+        for node in placeholders_of(program.graph)
+        if node.name in names and node not in constants
+    }
+    known: dict[fx.Node, Any] = {node: tensors[name].detach() for node, name in weights.items()} | constants
+    folding = _compute(program, known)
+    made = {f"{_FOLDED}{i}": node for i, node in enumerate(folding.distinct)}
+    step = step_of(program.graph, weights, constants, made) if made else None
+    program, lifted = _lift(program, folding)
+    if step is not None:
+        renamed = dict(zip(made, (node.name for node in lifted), strict=True))
+        step = replace(step, makes=tuple(renamed[name] for name in step.makes))
     unread = [node for node in placeholders_of(program.graph) if not node.users and node in known]
-    return _without_inputs(program, unread)
+    return _without_inputs(program, unread), step
 
 
 def lift_scalars(program: ExportedProgram) -> ExportedProgram:
@@ -131,28 +147,51 @@ def lift_scalars(program: ExportedProgram) -> ExportedProgram:
     return retrace(program, lambda _node, _values: KEEP) if uses else program
 
 
+@dataclass(frozen=True)
+class _Folding:
+    """What follows from known values: those of it that the rest of the graph reads, and equal ones only once."""
+
+    values: Mapping[fx.Node, Tensor]
+    stand_in: Mapping[fx.Node, fx.Node]
+
+    @property
+    def distinct(self) -> list[fx.Node]:
+        """The nodes whose values are stored."""
+        return list(dict.fromkeys(self.stand_in.values()))
+
+
 def _fold(program: ExportedProgram, known: dict[fx.Node, Any]) -> ExportedProgram:
     """Compute what follows from the known values, and lift what the rest of the graph reads of it."""
+    program, _ = _lift(program, _compute(program, known))
+    return program
+
+
+def _compute(program: ExportedProgram, known: dict[fx.Node, Any]) -> _Folding:
+    """Compute what follows from the known values, which it is added to."""
     with torch.no_grad():
         for node in program.graph.nodes:
             if node.op == "call_function" and _foldable(node, known):
                 value = _empty_like if node.target in _LIKE else known.__getitem__
                 args, kwargs = fx.node.map_arg((arguments(node), node.kwargs), value)
                 known[node] = node.target(*args, **kwargs)
-    frontier = [
-        node
+    frontier = {
+        node: value
         for node, value in known.items()
         if node.op == "call_function" and isinstance(value, Tensor) and any(user not in known for user in node.users)
-    ]
-    distinct: dict[Any, fx.Node] = {}
-    keys = [distinct.setdefault(_content_key(known[node]), node) for node in frontier]
-    first = list(dict.fromkeys(keys))
-    program, placeholders = add_constants(program, [known[node] for node in first])
-    lifted = dict(zip(first, placeholders, strict=True))
-    for node, key in zip(frontier, keys, strict=True):
-        node.replace_all_uses_with(lifted[key])
+    }
+    first: dict[Any, fx.Node] = {}
+    stand_in = {node: first.setdefault(_content_key(value), node) for node, value in frontier.items()}
+    return _Folding(frontier, stand_in)
+
+
+def _lift(program: ExportedProgram, folding: _Folding) -> tuple[ExportedProgram, list[fx.Node]]:
+    """Read the folded values from constant inputs, which are returned too."""
+    program, placeholders = add_constants(program, [folding.values[node] for node in folding.distinct])
+    lifted = dict(zip(folding.distinct, placeholders, strict=True))
+    for node, one in folding.stand_in.items():
+        node.replace_all_uses_with(lifted[one])
     _erase_dead(program.graph)
-    return program
+    return program, placeholders
 
 
 def _content_key(tensor: Tensor) -> Any:

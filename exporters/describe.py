@@ -39,24 +39,6 @@ def tensor_specs(names: Sequence[str], tensors: Sequence[Tensor], target: Target
     return tuple(tensor_spec(name, tensor, target) for name, tensor in zip(names, tensors, strict=True))
 
 
-def variant_of(
-    name: str,
-    artifact: str,
-    signature: Signature,
-    inputs: Sequence[Tensor],
-    outputs: Sequence[Tensor],
-    target: Target,
-) -> manifest.Variant:
-    """The manifest's entry for an artifact with one function."""
-    return manifest.Variant(
-        name=name,
-        artifact=artifact,
-        function="main" if target.name == "coreml" else "forward",
-        inputs=tensor_specs(signature.inputs, inputs, target),
-        outputs=tensor_specs(signature.outputs, outputs, target),
-    )
-
-
 def merge_sites(
     component: str, variant: str, raised: Raised, target: Target, options: ExportOptions
 ) -> tuple[MergeSite, ...]:
@@ -85,7 +67,6 @@ def merge_sites(
 def write_golden(
     staging: Path,
     component: str,
-    block: str,
     variant: str,
     signature: Signature,
     inputs: Sequence[Tensor],
@@ -101,4 +82,4 @@ def write_golden(
         paths[kind] = f"golden/{component}_{variant}_{kind}.safetensors"
         arrays = {name: tensor.detach().contiguous() for name, tensor in zip(names, tensors, strict=True)}
         save_file(arrays, staging / paths[kind])
-    return manifest.Golden(component=component, block=block, variant=variant, **paths)
+    return manifest.Golden(component=component, variant=variant, **paths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from tm_export.exporters.capture import check_example_inputs
 from tm_export.exporters.errors import UsageError
+from tm_export.exporters.fake_module import fake_module
 from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.user_function import call_user_function
+from tm_export.exporters.weights import CheckpointWeights
 from tm_export.models.checkpoint import CheckpointError
 from tm_export.models.registry import ComponentSpec, UnknownModel, find_model
 
@@ -37,8 +40,8 @@ def source_of(model: str, seed: int, checkpoint: Path | None = None) -> ModelSou
         checkpoint: a registry model's weights, a file or a folder.
 
     Raises:
-        UsageError: there is no such thing, or it does not give what it should. A checkpoint is read when a
-            variant is built, and raises then.
+        UsageError: there is no such thing, or it does not give what it should. Of a checkpoint only the headers
+            are read here; a damaged tensor is found when its block is emitted.
     """
     if ":" not in model and not model.endswith(".py"):
         return _source_of_registry(model, seed, checkpoint)
@@ -102,25 +105,21 @@ def _source_of_registry(model: str, seed: int, checkpoint: Path | None) -> Model
 
 
 def _registry_component(spec: ComponentSpec, seed: int, checkpoint: Path | None) -> ComponentSource:
-    variants = spec.variants
-    if checkpoint is not None:
-        variants = {variant: partial(_load, spec, variant, checkpoint) for variant in spec.variants}
-    return ComponentSource(
+    component = ComponentSource(
         name=spec.name,
-        variants=variants,
+        variants=spec.variants,
         example_inputs=spec.example_inputs(seed),
         input_names=spec.input_names,
         output_names=spec.output_names,
     )
-
-
-def _load(spec: ComponentSpec, variant: str, checkpoint: Path) -> nn.Module:
-    module = spec.variants[variant]()
+    if checkpoint is None:
+        return component
+    variants = {name: partial(fake_module, build) for name, build in spec.variants.items()}
     try:
-        spec.load_weights(module, checkpoint)
+        weights = spec.weights_in(checkpoint, next(iter(variants.values()))())
     except CheckpointError as error:
         raise UsageError(f"the checkpoint of {spec.name}: {error}") from error
-    return module
+    return replace(component, variants=variants, weights=CheckpointWeights(checkpoint, weights))
 
 
 def _given(module: nn.Module) -> nn.Module:

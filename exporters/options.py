@@ -6,10 +6,34 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tm_export.exporters.errors import UsageError
+from tm_export.runtime.units import SizeError, parse_budget
 
 Precision = Literal["fp32", "fp16"]
 Backend = Literal["xnnpack", "coreml", "portable"]
 MergeLowering = Literal["auto", "gather", "onehot", "rank", "arith"]
+
+
+Extent = Literal["all", "converted"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Choices that change how an export works, and not what an artifact contains.
+
+    `jobs` conversions run at a time. `verify` all blocks and all of them together, or one block of each program
+    that was converted. `resume` goes on where an export of the same was interrupted.
+    """
+
+    jobs: int = 1
+    verify: Extent = "all"
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values outside the lists above."""
+        if self.jobs < 1:
+            raise UsageError(f"jobs {self.jobs} is too few: give at least 1")
+        if self.verify not in get_args(Extent):
+            raise UsageError(f"verify {self.verify!r} is not known: choose one of {', '.join(get_args(Extent))}")
 
 
 @dataclass(frozen=True)
@@ -17,16 +41,20 @@ class ExportOptions:
     """Choices that change what an artifact contains.
 
     `precision` None means the target's own default: fp16 for Core ML, fp32 elsewhere. `backend` is ExecuTorch's.
-    `seed` fixes random choices made inside the model, such as a random split of tokens.
+    `seed` fixes random choices made inside the model, such as a random split of tokens. `block_budget` bounds the
+    bytes of each block, its weights and activations together; None gives one block.
     """
 
     precision: Precision | None = None
     backend: Backend = "xnnpack"
     merge_lowering: MergeLowering = "auto"
     seed: int = 0
+    block_budget: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values outside the lists above."""
+        """Refuse values outside the lists above, and a budget that nothing fits."""
+        if self.block_budget is not None and self.block_budget <= 0:
+            raise UsageError(f"block budget {self.block_budget} is no size: give a positive number of bytes")
         for name, allowed in (
             ("precision", Precision),
             ("backend", Backend),
@@ -36,3 +64,13 @@ class ExportOptions:
             if value is not None and value not in get_args(allowed):
                 option = name.replace("_", "-")
                 raise UsageError(f"{option} {value!r} is not known: choose one of {', '.join(get_args(allowed))}")
+
+
+def parse_block_budget(value: int | str | None) -> int | None:
+    """Bytes of a budget given as a number, or as a text such as "200MB"; raises `UsageError` for no size."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_budget(value)
+    except SizeError as error:
+        raise UsageError(f"--block-budget: {error}") from error

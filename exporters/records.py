@@ -78,6 +78,24 @@ class StageRecord(_Record):
     """Of the process that did the work, up to the end of the stage."""
 
 
+class ComponentBlocks(_Record):
+    """How a component was cut, and how many of its blocks a converter made.
+
+    `programs` of its blocks are different; the others differ in weights alone. `conversions` ran in this export:
+    none for blocks that an interrupted one had finished.
+    """
+
+    component: str
+    blocks: int
+    programs: int
+    conversions: int
+
+    @property
+    def reused(self) -> int:
+        """Blocks that were written by weights alone."""
+        return self.blocks - self.programs
+
+
 class ExportReport(_Record):
     """All that `reports/` says, in one value."""
 
@@ -90,3 +108,23 @@ class ExportReport(_Record):
     stages: tuple[StageRecord, ...]
     total_seconds: float
     total_bytes: int
+    blocks: tuple[ComponentBlocks, ...] = ()
+
+    @classmethod
+    def empty(cls, model: str, target: str, options: Mapping[str, Any]) -> ExportReport:
+        """The report of an export that has done nothing yet."""
+        return cls(
+            model=model,
+            target=target,
+            options=options,
+            merges=(),
+            parity=(),
+            placement=(),
+            stages=(),
+            total_seconds=0,
+            total_bytes=0,
+        )
+
+    def with_more(self, **records: tuple[Any, ...]) -> ExportReport:
+        """The report with further records at the end of each of these lists."""
+        return self.model_copy(update={name: (*getattr(self, name), *more) for name, more in records.items()})

@@ -8,10 +8,15 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from tm_export.exporters.weights import WeightReader
+
 
 @dataclass(frozen=True)
 class ComponentSource:
-    """One network: a builder for each variant (over the same weights), and real inputs to verify it on."""
+    """One network: a builder for each variant (over the same weights), and real inputs to verify it on.
+
+    With `weights`, the builders give modules without values, and weights are read from there block by block.
+    """
 
     name: str
     variants: Mapping[str, Callable[[], nn.Module]]
@@ -19,6 +24,7 @@ class ComponentSource:
     input_names: tuple[str, ...]
     output_names: tuple[str, ...] | None = None
     """None: `output_0`, `output_1`, …, as many as the module returns."""
+    weights: WeightReader | None = None
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,23 @@
-"""Builds a bundle's folder out of sight, and moves it into place only when it is whole."""
+"""Builds a bundle's folder out of sight, and moves it into place only when it is whole.
+
+It is hidden and beside its place, so that the move is one rename on one file system. What an export had finished
+when it was killed is still there when the same command is run again.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from tm_export.exporters.errors import UsageError
+from tm_export.exporters.errors import ExportError, UsageError
+from tm_export.exporters.journal import Journal
 from tm_export.runtime.manifest import MANIFEST_NAME
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -18,27 +25,83 @@ _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
 
 
-@contextmanager
-def staged(place: Path, *, force: bool) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `place` at the end; an error or Ctrl-C leaves nothing changed.
+@dataclass(frozen=True)
+class Staging:
+    """Where an export works: the bundle that is to be, and a place for what is not part of it."""
 
-    It is hidden, and beside `place`, so that the move is one rename on one file system. What was at `place`
-    is replaced, if `refuse_foreign_folder` lets it be.
+    bundle: Path
+    scratch: Path
+
+    @property
+    def journal(self) -> Journal:
+        """What has been finished of the bundle."""
+        return Journal(self.scratch / "journal", self.bundle)
+
+
+@contextmanager
+def staged(place: Path, *, force: bool, resume: bool) -> Iterator[Staging]:
+    """A folder to fill, which becomes `place` at the end; an error or Ctrl-C leaves `place` as it was.
+
+    What was at `place` is replaced, if `refuse_foreign_folder` lets it be. If the export is interrupted or the disk
+    full, finished steps stay for the next try, unless that does not `resume`.
 
     Raises:
-        UsageError: `place` holds something else than a bundle, cannot be written, or the disk is full.
+        UsageError: `place` holds something else than a bundle, cannot be written, the disk is full, or another
+            export to it is running.
     """
     refuse_foreign_folder(place, force=force)
     with _explain_storage_errors(place):
         target = place.resolve()  # what a link leads to is replaced, and the link stays
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True) as hidden:
-            staging = Path(hidden) / "new"
-            staging.mkdir()
-            yield staging
-            _flush_to_disk(staging)
-            _swap(staging, target, Path(hidden) / "old")
+        hidden = target.parent / f".{target.name}.partial"
+        hidden.mkdir(parents=True, exist_ok=True)
+        with _locked(hidden, place):
+            _put_back(hidden / "old", target)
+            staging = _opened(hidden, resume=resume)
+            try:
+                yield staging
+                _flush_to_disk(staging.bundle)
+                _swap(staging.bundle, target, hidden / "old")
+            except BaseException as error:
+                refused = isinstance(error, ExportError) and not _is_full(error)
+                if refused or not resume or not staging.journal.holds_anything():
+                    shutil.rmtree(hidden, ignore_errors=True)
+                raise
+            shutil.rmtree(hidden, ignore_errors=True)
             _flush(target.parent)
+
+
+@contextmanager
+def _locked(hidden: Path, place: Path) -> Iterator[None]:
+    """Keep other exports away from the same place; the lock goes with the process."""
+    with (hidden / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another export to {place} is running: wait for it, or choose another folder with -o"
+            ) from None
+        yield
+
+
+def _opened(hidden: Path, *, resume: bool) -> Staging:
+    """The folder's contents, with nothing in it but what can be gone on with."""
+    staging = Staging(hidden / "new", hidden / "work")
+    if not resume:
+        shutil.rmtree(staging.bundle, ignore_errors=True)
+        shutil.rmtree(staging.scratch, ignore_errors=True)
+    for path in staging.scratch.glob("*"):
+        if path != staging.journal.folder:
+            shutil.rmtree(path)
+    staging.bundle.mkdir(exist_ok=True)
+    staging.scratch.mkdir(exist_ok=True)
+    return staging
+
+
+def _put_back(old: Path, target: Path) -> None:
+    """Undo or finish a swap that was interrupted between its two moves."""
+    if old.exists() and not target.exists():
+        old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def refuse_foreign_folder(place: Path, *, force: bool) -> None:

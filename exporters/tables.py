@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 
@@ -40,11 +41,25 @@ def merges_table(sites: Iterable[MergeSite]) -> Table:
     return _table(("variant", "kind", "tokens", "form", "source"), rows)
 
 
+def blocks_table(blocks: Iterable[Mapping[str, Any]]) -> Table:
+    """Each block: what it needs, and a name for its program, equal for blocks that differ in weights alone."""
+    rows = (
+        (
+            f"{block['component']}/{block['block']}",
+            in_bytes(block["weight_bytes"]),
+            in_bytes(block["activation_bytes"]),
+            block["structure"],
+        )
+        for block in blocks
+    )
+    return _table(("block", "weights", "activations", "program"), rows)
+
+
 def parity_table(records: Iterable[ParityRecord]) -> Table:
     """Each comparison with PyTorch: error, PSNR and merge decisions."""
     rows = (
         (
-            f"{record.component}/{record.variant}",
+            f"{record.component}/{record.block}/{record.variant}",
             record.engine,
             record.output,
             f"{record.relative_error:.1e}",

@@ -4,34 +4,59 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.stopwatch import peak_rss_bytes
-from tm_export.exporters.targets.base import Signature, Target, find_target
+from tm_export.exporters.targets.base import Function, Signature, Target, find_target
+from tm_export.exporters.tensors import tensors_of, with_tensors
+
+_WEIGHTS: Final = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A function on disk: its program without weights, and the name of each weight in the file of weights."""
+
+    program: Path
+    signature: Signature
+    weights: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Emission:
-    """An artifact that a worker is writing."""
+    """A block that a worker is writing to a folder of its own, inside `scratch`."""
 
     target: str
-    artifact: Path
-    saved: Path
+    stem: str
+    scratch: Path
     pool: ProcessPoolExecutor
     job: Future[int]
+
+    @property
+    def folder(self) -> Path:
+        """Where the block's artifacts are, once `wait` has returned."""
+        return self.scratch / "made"
 
     def wait(self) -> int:
         """Wait until it is written; returns the worker's peak resident set in bytes.
@@ -42,31 +67,65 @@ class Emission:
             return self.job.result()
         except BrokenProcessPool as error:
             raise ConversionRefused(
-                f"the converter for {self.target} crashed on {self.artifact.name} (killed, or out of memory): "
+                f"the converter for {self.target} crashed on block {self.stem} (killed, or out of memory): "
                 "free memory, or try another --merge-lowering"
             ) from error
         finally:
             self.pool.shutdown()
-            self.saved.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def start_emission(
-    program: ExportedProgram, signature: Signature, artifact: Path, target: Target, options: ExportOptions
+    functions: Mapping[str, Function], stem: str, target: Target, options: ExportOptions, folder: Path
 ) -> Emission:
-    """Start to emit the program to `artifact`, in a process of its own."""
+    """Start to emit a block's functions, in a process of its own, somewhere inside `folder`."""
     # Forking a process that has run PyTorch can hang in its thread pool; a server that has not is forked instead.
     context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(["tm_export.exporters.worker_setup"])
-    artifact.parent.mkdir(parents=True, exist_ok=True)
-    saved = artifact.with_name(f".{artifact.name}.pt2")
-    buffer = io.BytesIO()  # writing to a full disk itself, torch would abort the process
-    torch.export.save(program, buffer)
-    saved.write_bytes(buffer.getbuffer())
-    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_leave_interrupts_to_the_tool)
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="converting-", dir=folder))
+    saved = _save(functions, scratch)
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_set_up)
     with _hidden_main():
-        job = pool.submit(_emit, target.name, saved, signature, artifact, options)
-    return Emission(target.name, artifact, saved, pool, job)
+        job = pool.submit(_emit, target.name, saved, scratch, stem, options)
+    return Emission(target.name, stem, scratch, pool, job)
+
+
+def _save(functions: Mapping[str, Function], scratch: Path) -> dict[str, _Saved]:
+    """Write the programs, and beside them once each tensor that any of them holds."""
+    tensors: dict[str, Tensor] = {}
+    names: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    saved = {}
+    for i, (variant, function) in enumerate(functions.items()):
+        weights = {}
+        for name, tensor in tensors_of(function.program).items():
+            own = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (i, tensor.shape, ())
+            stored = names.setdefault(own, str(len(names)))
+            tensors[stored] = tensor.detach().contiguous()
+            weights[name] = stored
+        shapes = {name: tensor.detach().to("meta") for name, tensor in tensors_of(function.program).items()}
+        buffer = io.BytesIO()  # writing to a full disk itself, torch would abort the process
+        torch.export.save(with_tensors(function.program, shapes), buffer)
+        path = scratch / f"{i}.pt2"
+        path.write_bytes(buffer.getbuffer())
+        saved[variant] = _Saved(path, function.signature, weights)
+    save_file(_with_own_memory(tensors), scratch / _WEIGHTS)
+    return saved
+
+
+def _with_own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of those that share memory with others: the file format has no views."""
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if pointer in seen else tensor
+        seen.add(pointer)
+    return own
 
 
 @contextmanager
@@ -80,10 +139,31 @@ def _hidden_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _leave_interrupts_to_the_tool() -> None:
+def _set_up() -> None:
+    """Leave interrupts to the tool, and end when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
-def _emit(target: str, program: Path, signature: Signature, artifact: Path, options: ExportOptions) -> int:
-    find_target(target).emit(torch.export.load(program), signature, artifact, options)
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _emit(target: str, saved: Mapping[str, _Saved], scratch: Path, stem: str, options: ExportOptions) -> int:
+    tensors = load_file(scratch / _WEIGHTS)
+    functions = {variant: Function(_load(one, tensors), one.signature) for variant, one in saved.items()}
+    del tensors
+    made = scratch / "made"
+    made.mkdir()
+    find_target(target).emit(functions, made, stem, options)
+    for one in saved.values():
+        one.program.unlink()
+    (scratch / _WEIGHTS).unlink()
     return peak_rss_bytes()
+
+
+def _load(saved: _Saved, tensors: Mapping[str, Tensor]) -> ExportedProgram:
+    program = torch.export.load(saved.program)
+    return with_tensors(program, {name: tensors[stored] for name, stored in saved.weights.items()})

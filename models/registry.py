@@ -13,7 +13,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+
+from tm_export.models import checkpoint
+from tm_export.models.checkpoint import Weights
 
 ENTRY_POINT_GROUP = "tm_export.models"
 
@@ -29,6 +33,22 @@ class BrokenModelPlugin(ValueError):
 
 
 @dataclass(frozen=True)
+class PublishedCheckpoint:
+    """Where a component's weights come from, and how they are stored there.
+
+    Attributes:
+        name: the repository that publishes them.
+        folder: where they stand in the folder that is given as the model's checkpoint; two components may
+            share one. Empty if that folder, or file, is the component's own.
+        dtype: of the published tensors.
+    """
+
+    name: str
+    folder: str
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
 class ComponentSpec:
     """One network of a model.
 
@@ -41,7 +61,9 @@ class ComponentSpec:
         output_names: a name for each output.
         weights: where a built module's weights come from: random but fixed by a seed, trained by us, or
             nowhere until a checkpoint is loaded.
-        load_weights: load a public checkpoint, given as a file or a folder, into a built module.
+        open_weights: open a checkpoint of this component, a file or a folder, for a built module; the plain
+            one where the published keys are the module's own. Call `weights_in` or `load_weights` instead.
+        published: the public checkpoint, if there is one.
     """
 
     name: str
@@ -50,7 +72,36 @@ class ComponentSpec:
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     weights: WeightsOrigin
-    load_weights: Callable[[nn.Module, Path], None]
+    open_weights: Callable[[nn.Module, Path], Weights] = checkpoint.open_weights
+    published: PublishedCheckpoint | None = None
+
+    def weights_in(self, path: Path, module: nn.Module) -> Weights:
+        """Open the part of the model's checkpoint that is for this component, reading headers alone.
+
+        Args:
+            path: the model's checkpoint, a file or a folder.
+            module: any variant, which may be on the meta device.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be read, or does not fit the module.
+        """
+        if self.published is None or not self.published.folder:
+            return self.open_weights(module, path)
+        folder = path / self.published.folder
+        if not folder.is_dir():
+            raise checkpoint.CheckpointNotFound(
+                f"{path} has no folder {self.published.folder!r}, in which the {self.name} stands; "
+                f"put the files of {self.published.name} there"
+            )
+        return self.open_weights(module, folder)
+
+    def load_weights(self, module: nn.Module, path: Path) -> None:
+        """Load this component's part of the model's checkpoint into a built module; see `assign_weights`.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be read, or does not fit; the module is then as it was.
+        """
+        checkpoint.assign_weights(module, self.weights_in(path, module))
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MANIFEST_NAME = "manifest.json"
 
 DType = Literal["float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"]
@@ -30,6 +30,7 @@ def _path_inside_bundle(path: str) -> str:
 
 Name = Annotated[str, Field(min_length=1)]
 BundlePath = Annotated[str, Field(min_length=1), AfterValidator(_path_inside_bundle)]
+Bytes = Annotated[int, Field(ge=0)]
 
 
 class _Record(BaseModel):
@@ -47,7 +48,9 @@ class TensorSpec(_Record):
 class Variant(_Record):
     """One function of a block: which artifact holds it, what it is called there, what goes in and comes out.
 
-    `inputs` and `outputs` stand in the order of the artifact's own signature: ExecuTorch knows no names.
+    `inputs` and `outputs` stand in the order of the artifact's own signature: ExecuTorch knows no names. Blocks
+    that are the same program have the same names here; a component's `Call` says which values they stand for.
+    `activation_bytes` is the most that its intermediate tensors, inputs and outputs take at one time.
     """
 
     name: Name
@@ -55,6 +58,7 @@ class Variant(_Record):
     function: Name
     inputs: tuple[TensorSpec, ...]
     outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    activation_bytes: Bytes
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Variant:
@@ -64,10 +68,16 @@ class Variant(_Record):
 
 
 class Block(_Record):
-    """The unit that is loaded and run: one or more variants over the same weights."""
+    """The unit that is loaded and run: one or more variants over the same weights.
+
+    `weight_bytes` is what the weights of all its variants take together, as they are stored; `files` are all
+    that is read to open any of its variants.
+    """
 
     name: Name
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    weight_bytes: Bytes
+    files: Annotated[tuple[BundlePath, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Block:
@@ -75,23 +85,86 @@ class Block(_Record):
         return self
 
 
+class Call(_Record):
+    """A run of one block: the values that go in and come out, in the order of the block's inputs and outputs.
+
+    Values are named across the component: its inputs, and what earlier calls wrote.
+    """
+
+    block: Name
+    reads: tuple[Name, ...]
+    writes: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
+class ComponentVariant(_Record):
+    """One way to run a component from its inputs to its outputs: the same variant of its blocks, call by call."""
+
+    name: Name
+    inputs: tuple[TensorSpec, ...]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    calls: Annotated[tuple[Call, ...], Field(min_length=1)]
+
+
 class Component(_Record):
     """One network of the model, cut into blocks that run one after another."""
 
     name: Name
     blocks: Annotated[tuple[Block, ...], Field(min_length=1)]
+    variants: Annotated[tuple[ComponentVariant, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Component:
+    def _is_consistent(self) -> Component:
         _refuse_duplicates(f"block of component {self.name!r}", (block.name for block in self.blocks))
+        _refuse_duplicates(f"variant of component {self.name!r}", (variant.name for variant in self.variants))
+        for variant in self.variants:
+            self._check_calls(variant)
         return self
+
+    def _check_calls(self, variant: ComponentVariant) -> None:
+        """Follow every value from where it is written to where it is read."""
+        where = f"variant {variant.name!r} of component {self.name!r}"
+        known = {spec.name: (spec.dtype, spec.shape) for spec in variant.inputs}
+        _refuse_duplicates(f"input of {where}", (spec.name for spec in variant.inputs))
+        for call in variant.calls:
+            function = _named(f"variant of block {call.block!r}", variant.name, self.block(call.block).variants)
+            if (len(call.reads), len(call.writes)) != (len(function.inputs), len(function.outputs)):
+                raise ValueError(
+                    f"{where} calls block {call.block!r} with {len(call.reads)} inputs and {len(call.writes)} outputs, "
+                    f"it has {len(function.inputs)} and {len(function.outputs)}"
+                )
+            for value, spec in zip(call.reads, function.inputs, strict=True):
+                self._check_value(f"{where}: block {call.block!r} reads", known, value, spec)
+            for value, spec in zip(call.writes, function.outputs, strict=True):
+                if value in known:
+                    raise ValueError(f"{where}: value {value!r} is written twice")
+                known[value] = (spec.dtype, spec.shape)
+        for spec in variant.outputs:
+            self._check_value(f"{where} returns", known, spec.name, spec)
+
+    @staticmethod
+    def _check_value(
+        what: str, known: Mapping[str, tuple[DType, tuple[int, ...]]], value: str, spec: TensorSpec
+    ) -> None:
+        if value not in known:
+            raise ValueError(f"{what} value {value!r} before anything writes it")
+        if known[value] != (spec.dtype, spec.shape):
+            dtype, shape = known[value]
+            raise ValueError(f"{what} {value!r} as {spec.dtype}{list(spec.shape)}, it is {dtype}{list(shape)}")
+
+    def block(self, name: str) -> Block:
+        """The block of that name; raises BundleError naming the ones there are."""
+        return _named(f"block of component {self.name!r}", name, self.blocks)
+
+    def variant(self, name: str) -> ComponentVariant:
+        """The variant of that name; raises BundleError naming the ones there are."""
+        return _named(f"variant of component {self.name!r}", name, self.variants)
 
 
 class FileEntry(_Record):
     """One file of the bundle (a directory artifact lists each file inside it)."""
 
     path: BundlePath
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Bytes
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -102,9 +175,10 @@ class BlockRef(_Record):
     block: Name
 
 
-class VariantRef(BlockRef):
-    """Names one variant of one block."""
+class VariantRef(_Record):
+    """Names one variant of one component."""
 
+    component: Name
     variant: Name
 
 
@@ -118,11 +192,11 @@ class Golden(VariantRef):
 class Manifest(_Record):
     """The contract of a bundle: one model, one target.
 
-    `load_schedule` is the order in which blocks are loaded; `host_program` the variants that the host calls,
-    in order (empty for a bare model, whose blocks are called in the load schedule's order).
+    `load_schedule` is the order in which blocks are loaded; `host_program` the components' variants that the host
+    calls, in order (empty for a bare model, whose components are called one after another).
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     model: Name
     target: Literal["coreml", "onnx", "executorch"]
     weights: Literal["seeded", "trained", "checkpoint", "module"]
@@ -139,13 +213,16 @@ class Manifest(_Record):
         _refuse_duplicates("file", (entry.path for entry in self.files))
         _refuse_duplicates("load schedule entry", (f"{ref.component}/{ref.block}" for ref in self.load_schedule))
         for ref in self.load_schedule:
-            self.block(ref.component, ref.block)
+            self.component(ref.component).block(ref.block)
         for call in (*self.host_program, *self.golden):
-            self.variant(call.component, call.block, call.variant)
+            self.component(call.component).variant(call.variant)
         paths = {entry.path for entry in self.files}
         folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         for component in self.components:
             for block in component.blocks:
+                for path in block.files:
+                    if path not in paths:
+                        raise ValueError(f"file {path!r} of block {block.name!r} is not among the files")
                 for variant in block.variants:
                     if variant.artifact not in paths | folders:
                         raise ValueError(
@@ -157,17 +234,16 @@ class Manifest(_Record):
                     raise ValueError(f"golden file {path!r} is not among the files")
         return self
 
-    def block(self, component: str, block: str) -> Block:
-        """The block of that name; raises BundleError naming the ones there are."""
-        found_component = _named("component", component, self.components)
-        return _named(f"block of component {component!r}", block, found_component.blocks)
+    def component(self, name: str) -> Component:
+        """The component of that name; raises BundleError naming the ones there are."""
+        return _named("component", name, self.components)
 
     def variant(self, component: str, block: str, variant: str) -> Variant:
-        """The variant of that name; raises BundleError naming the ones there are."""
-        return _named(f"variant of block {block!r}", variant, self.block(component, block).variants)
+        """The function of that block; raises BundleError naming the ones there are."""
+        return _named(f"variant of block {block!r}", variant, self.component(component).block(block).variants)
 
 
-_Named = TypeVar("_Named", Component, Block, Variant)
+_Named = TypeVar("_Named", Component, Block, Variant, ComponentVariant)
 
 
 def _named(kind: str, name: str, candidates: tuple[_Named, ...]) -> _Named:

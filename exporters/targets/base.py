@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.lowering.cost import CostModel
 from tm_export.exporters.options import ExportOptions, Precision
+from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.source import source_line
 
 
@@ -40,11 +41,28 @@ class Placement:
     outside: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Legalized:
+    """A program as a target wants it, and how its tensors follow from the weights that it had before."""
+
+    program: ExportedProgram
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+@dataclass(frozen=True)
+class Function:
+    """One variant of a block, ready to be emitted."""
+
+    program: ExportedProgram
+    signature: Signature
+
+
 class Target(Protocol):
     """Emits programs for one kind of runtime.
 
-    `legalize` rewrites a program, its merges already lowered, into what the runtime runs best; `emit` writes it,
-    the same bytes for the same program; `placement` reads an artifact back.
+    `legalize` rewrites a program, its merges already lowered, into what the runtime runs best; `emit` writes a
+    block, the same bytes for the same programs, its variants over one copy of their weights; `placement` reads an
+    artifact back.
     """
 
     name: str
@@ -62,16 +80,31 @@ class Target(Protocol):
         """The name of the dtype that an input or output of this dtype has in an artifact."""
         ...
 
-    def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
+    def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """The program in the operators that this target runs best."""
         ...
 
-    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
-        """Write the artifact at `path`; raises `ConversionRefused` naming an operator that the target lacks."""
+    def artifact(self, stem: str, variant: str) -> str:
+        """The file that holds a variant of the block called `stem`: one for all variants, or one for each."""
         ...
 
-    def placement(self, path: Path) -> Placement:
-        """Count what runs where in the artifact at `path`."""
+    def function(self, variant: str, variants: int) -> str:
+        """What a variant is called inside its artifact, of a block with that many."""
+        ...
+
+    def emit(self, functions: Mapping[str, Function], folder: Path, stem: str, options: ExportOptions) -> None:
+        """Write the artifacts of a block, its variants by name, into the folder.
+
+        Raises `ConversionRefused` naming an operator that the target lacks.
+        """
+        ...
+
+    def seal(self, folder: Path) -> None:
+        """Bring up to date what in a block's artifacts depends on their bytes, after its weights were exchanged."""
+        ...
+
+    def placement(self, path: Path, function: str) -> Placement:
+        """Count what runs where in one function of the artifact at `path`."""
         ...
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 import tempfile
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,20 +19,25 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
+from tm_export.exporters.constants import fold_weights
 from tm_export.exporters.decompose import decompose
 from tm_export.exporters.lowering.cost import COREML, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
+from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.retrace import arguments, is_float, placeholders_of, with_graph
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.gelu import GeluByTanh
 from tm_export.exporters.rules.spelling import SPELLING
-from tm_export.exporters.targets.base import Placement, Signature, refusal
+from tm_export.exporters.targets.base import Function, Legalized, Placement, refusal
 
 OFF_NEURAL_ENGINE: Final = frozenset({
     "topk", "gather", "gather_along_axis", "gather_nd", "scatter", "scatter_along_axis", "scatter_nd", "argsort",
     "cumsum", "non_zero", "one_hot",
 })  # fmt: skip
 """Operators that others measured off the Neural Engine; they run, on the CPU or GPU."""
+
+_WAVES: Final = frozenset({"sin", "cos"})
+_TO_AN_ANGLE: Final = frozenset({"mul", "add", "sub", "real_div", "expand_dims", "reshape", "squeeze", "cast"})
 
 
 class CoremlTarget:
@@ -51,41 +58,70 @@ class CoremlTarget:
         """As in PyTorch, but that integers have 32 bits."""
         return "int32" if dtype in (torch.int64, torch.int16, torch.bool) else str(dtype).removeprefix("torch.")
 
-    def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
-        """Write out what coremltools gets wrong."""
+    def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
+        """Write out what coremltools gets wrong, and compute what follows from weights alone."""
         program, _ = apply_rules(program, (GeluByTanh(), *SPELLING))
-        return program
+        program, step = fold_weights(program)
+        return Legalized(program, Recipe(step))
 
-    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
-        """Write the package at `path`."""
+    def artifact(self, stem: str, variant: str) -> str:
+        """One package for all variants."""
+        return f"{stem}{self.suffix}"
+
+    def function(self, variant: str, variants: int) -> str:
+        """`main`, or the variant's name in the letters that Core ML takes."""
+        return "main" if variants == 1 else re.sub(r"\W", "_", variant)
+
+    def emit(self, functions: Mapping[str, Function], folder: Path, stem: str, options: ExportOptions) -> None:
+        """Write one package; its functions share their weights."""
         import coremltools as ct
 
         logging.getLogger("coremltools").setLevel(logging.ERROR)
+        path = folder / self.artifact(stem, "")
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            saved = [Path(scratch) / f"{i}{self.suffix}" for i in range(len(functions))]
+            for function, place in zip(functions.values(), saved, strict=True):
+                self._convert(function, options).save(str(place))
+            whole = saved[0]
+            if len(functions) > 1:
+                whole = Path(scratch) / path.name
+                described = ct.utils.MultiFunctionDescriptor()
+                for variant, place in zip(functions, saved, strict=True):
+                    described.add_function(str(place), "main", self.function(variant, len(functions)))
+                described.default_function_name = self.function(next(iter(functions)), len(functions))
+                ct.utils.save_multifunction(described, str(whole))
+            _make_deterministic(whole)
+            if path.exists():
+                shutil.rmtree(path)
+            shutil.move(whole, path)
+
+    def _convert(self, function: Function, options: ExportOptions) -> Any:
+        import coremltools as ct
+
         half = self.precision(options) == "fp16"
-        program, _ = apply_rules(decompose(program, _coremltools_knows), SPELLING)
-        program = _named_inputs(program, signature.inputs)
+        precision = ct.transform.FP16ComputePrecision(_may_be_half) if half else ct.precision.FLOAT32
+        program, _ = apply_rules(decompose(function.program, _coremltools_knows), SPELLING)
+        program = _named_inputs(program, function.signature.inputs)
         try:
-            model = ct.convert(
+            return ct.convert(
                 program,
                 convert_to="mlprogram",
-                outputs=_output_types(program, signature.outputs),
+                outputs=_output_types(program, function.signature.outputs),
                 minimum_deployment_target=ct.target.iOS18,
-                compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+                compute_precision=precision,
                 skip_model_load=True,
             )
         except Exception as error:  # coremltools raises whatever comes, bare AssertionErrors among it
             raise refusal("Core ML", program, error) from error
-        with tempfile.TemporaryDirectory() as folder:
-            saved = Path(folder) / path.name
-            model.save(str(saved))
-            _make_deterministic(saved)
-            if path.exists():
-                shutil.rmtree(path)
-            shutil.move(saved, path)
 
-    def placement(self, path: Path) -> Placement:
+    def seal(self, folder: Path) -> None:
+        """Derive the identifiers of a package anew from its contents."""
+        for package in sorted(folder.glob(f"*{self.suffix}")):
+            _derive_identifiers(package)
+
+    def placement(self, path: Path, function: str) -> Placement:
         """Count operators; those that leave the Neural Engine are outside, and cut the rest into regions."""
-        operators = [name for name in _operators(path) if name != "const"]
+        operators = [name for name in _operators(path, function) if name != "const"]
         regions, inside = 0, False
         for name in operators:
             now = name not in OFF_NEURAL_ENGINE
@@ -94,6 +130,18 @@ class CoremlTarget:
         counts = Counter(operators)
         outside = {name: counts[name] for name in sorted(counts) if name in OFF_NEURAL_ENGINE}
         return Placement(regions=regions, operators=dict(sorted(counts.items())), outside=outside)
+
+
+def _may_be_half(operation: Any) -> bool:
+    """Whether an operation of Core ML's may compute in fp16: not what makes the angle of a sine or cosine.
+
+    Between 512 and 1024, where a diffusion timestep lies, numbers of 16 bits are half a radian apart.
+    """
+    if operation.op_type in _WAVES:
+        return False
+    if operation.op_type not in _TO_AN_ANGLE:
+        return True
+    return all(_may_be_half(reader) for output in operation.outputs for reader in output.child_ops)
 
 
 def _coremltools_knows(op: OpOverload) -> bool:
@@ -134,8 +182,8 @@ def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]
     ]
 
 
-def _operators(path: Path) -> list[str]:
-    """The names of all operators of all functions, in order, those inside nested blocks after their owner."""
+def _operators(path: Path, function: str) -> list[str]:
+    """The names of all operators of a function, in order, those inside nested blocks after their owner."""
     from coremltools.proto import Model_pb2
 
     model = Model_pb2.Model()
@@ -148,14 +196,13 @@ def _operators(path: Path) -> list[str]:
             for nested in operation.blocks:
                 visit(nested)
 
-    for function in model.mlProgram.functions.values():
-        for block in function.block_specializations.values():
-            visit(block)
+    for block in model.mlProgram.functions[function].block_specializations.values():
+        visit(block)
     return names
 
 
 def _make_deterministic(package: Path) -> None:
-    """Write the specification with sorted maps, and derive the package's identifiers from its contents."""
+    """Write the specification with sorted maps, and derive the package's identifiers."""
     from coremltools.proto import Model_pb2
 
     (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # names of our graph; no use on a phone
@@ -165,6 +212,11 @@ def _make_deterministic(package: Path) -> None:
     model.ParseFromString(specification.read_bytes())
     model.description.metadata.ClearField("userDefined")
     specification.write_bytes(model.SerializeToString(deterministic=True))
+    _derive_identifiers(package)
+
+
+def _derive_identifiers(package: Path) -> None:
+    """Name the package's items by their contents, where coremltools draws random identifiers."""
     manifest_path = package / "Manifest.json"
     manifest = json.loads(manifest_path.read_text())
     renamed = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.conv3d import Conv3dByFrames
 from tm_export.exporters.source import source_line
-from tm_export.exporters.targets.base import Placement, Signature, refusal
+from tm_export.exporters.targets.base import Function, Legalized, Placement, refusal
 from tm_export.exporters.targets.packed_constants import refuse_unpacked_constants
 from tm_export.exporters.targets.xnnpack_rules import legalize_for_xnnpack
 
@@ -47,32 +48,49 @@ class ExecutorchTarget:
         """As in PyTorch."""
         return str(dtype).removeprefix("torch.")
 
-    def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
+    def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """What its kernels take; for XNNPACK, the forms that its partitioner takes."""
         program, _ = apply_rules(program, (Conv3dByFrames(),))
-        return legalize_for_xnnpack(program) if options.backend == "xnnpack" else program
+        return legalize_for_xnnpack(program) if options.backend == "xnnpack" else Legalized(program)
 
-    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
-        """Write the program at `path`, having checked that the runtime has a kernel for all that is not delegated."""
+    def artifact(self, stem: str, variant: str) -> str:
+        """One file for all variants."""
+        return f"{stem}{self.suffix}"
+
+    def function(self, variant: str, variants: int) -> str:
+        """`forward`, or the variant's name."""
+        return "forward" if variants == 1 else variant
+
+    def emit(self, functions: Mapping[str, Function], folder: Path, stem: str, options: ExportOptions) -> None:
+        """Write one file with a method for each variant, having checked that the runtime has all their kernels."""
         from executorch.exir import to_edge_transform_and_lower
 
         logging.getLogger("executorch").setLevel(logging.ERROR)
+        programs = {self.function(name, len(functions)): each.program for name, each in functions.items()}
+        first = next(iter(programs.values()))
         try:
-            edge = to_edge_transform_and_lower(program, partitioner=_partitioners(options))
+            edge = to_edge_transform_and_lower(
+                programs, partitioner={name: _partitioners(options) for name in programs}
+            )
             lowered = edge.to_executorch()
         except Exception as error:
-            raise refusal("ExecuTorch", program, error) from error
-        refuse_unpacked_constants(edge.exported_program().graph_module)
-        if options.backend != "coreml":  # that delegate loads on Apple's systems only
-            _refuse_missing_kernels(lowered.exported_program().graph_module)
-        with path.open("wb") as file:
+            raise refusal("ExecuTorch", first, error) from error
+        for name in programs:
+            refuse_unpacked_constants(edge.exported_program(name).graph_module)
+            if options.backend != "coreml":  # that delegate loads on Apple's systems only
+                _refuse_missing_kernels(lowered.exported_program(name).graph_module)
+        with (folder / self.artifact(stem, "")).open("wb") as file:
             lowered.write_to_file(file)
 
-    def placement(self, path: Path) -> Placement:
-        """Count the delegates of the program's plan, and the kernel calls between them."""
+    def seal(self, folder: Path) -> None:
+        """Nothing in a file depends on the bytes of its weights, but for names by digest, which are slots."""
+
+    def placement(self, path: Path, function: str) -> Placement:
+        """Count the delegates of the method's plan, and the kernel calls between them."""
         from executorch.exir._serialize._program import deserialize_pte_binary
 
-        plan = deserialize_pte_binary(path.read_bytes()).program.execution_plan[0]
+        plans = deserialize_pte_binary(path.read_bytes()).program.execution_plan
+        plan = next(plan for plan in plans if plan.name == function)
         calls = [instruction.instr_args for chain in plan.chains for instruction in chain.instructions]
         kernels = Counter(
             f"{plan.operators[call.op_index].name}.{plan.operators[call.op_index].overload}".rstrip(".")

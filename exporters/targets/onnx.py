@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Final
@@ -13,15 +14,16 @@ import onnxslim
 import torch
 from torch.export import ExportedProgram
 
+from tm_export.exporters.constants import fold_weights
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.lowering.cost import ONNX_CPU, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
-from tm_export.exporters.targets.base import Placement, Signature, refusal
+from tm_export.exporters.recipe import Recipe
+from tm_export.exporters.targets.base import Function, Legalized, Placement, Signature, refusal
+from tm_export.exporters.targets.onnx_data import WEIGHTS, write_external_data
 
 OPSET: Final = 20
 """The oldest opset with Gelu as one operator; onnxruntime mobile builds of the last two years read it."""
-
-EXTERNAL_FROM_BYTES: Final = 1024
 
 
 class OnnxTarget:
@@ -44,25 +46,43 @@ class OnnxTarget:
         """As in PyTorch."""
         return str(dtype).removeprefix("torch.")
 
-    def legalize(self, program: ExportedProgram, options: ExportOptions) -> ExportedProgram:
-        """Nothing: the exporter takes ATen as it is."""
-        return program
+    def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
+        """Only what follows from weights alone is computed: the exporter takes ATen as it is."""
+        program, step = fold_weights(program)
+        return Legalized(program, Recipe(step))
 
-    def emit(self, program: ExportedProgram, signature: Signature, path: Path, options: ExportOptions) -> None:
-        """Write `path`, and its weights to a file of the same name with `.data` behind it."""
-        model = _export(program, signature)
-        model = onnxslim.slim(model)
-        _make_deterministic(model)
-        data = path.name + ".data"
-        (path.parent / data).unlink(missing_ok=True)  # onnx would append to it
-        onnx.save_model(model, path, save_as_external_data=True, location=data, size_threshold=EXTERNAL_FROM_BYTES)
-        onnx.checker.check_model(str(path), full_check=True)
+    def artifact(self, stem: str, variant: str) -> str:
+        """A graph for each variant."""
+        return f"{stem}/{variant}{self.suffix}"
 
-    def placement(self, path: Path) -> Placement:
+    def function(self, variant: str, variants: int) -> str:
+        """A graph has no name by which it would be called."""
+        return "forward"
+
+    def emit(self, functions: Mapping[str, Function], folder: Path, stem: str, options: ExportOptions) -> None:
+        """Write a folder with a graph for each variant, and one file with the weights of all."""
+        models = {name: _converted(function) for name, function in functions.items()}
+        (folder / stem).mkdir(exist_ok=True)
+        write_external_data(models.values(), folder / stem / WEIGHTS)
+        for name, model in models.items():
+            path = folder / self.artifact(stem, name)
+            onnx.save_model(model, path)
+            onnx.checker.check_model(str(path), full_check=True)
+
+    def seal(self, folder: Path) -> None:
+        """Nothing in a graph depends on the bytes of its weights."""
+
+    def placement(self, path: Path, function: str) -> Placement:
         """All operators run on the CPU provider; there are no regions."""
         graph = onnx.load(str(path), load_external_data=False).graph
         operators = dict(sorted(Counter(node.op_type for node in graph.node).items()))
         return Placement(regions=0, operators=operators)
+
+
+def _converted(function: Function) -> onnx.ModelProto:
+    model: onnx.ModelProto = onnxslim.slim(_export(function.program, function.signature))
+    _make_deterministic(model)
+    return model
 
 
 def _export(program: ExportedProgram, signature: Signature) -> onnx.ModelProto:

@@ -30,8 +30,11 @@ _WEIGHT: Final = {"linear": (1, 2), "conv": (1, 2), "mm": (1,), "bmm": (1,), "ma
 _VIEWS: Final = ("permute", "t.", "t_copy", "transpose", "view", "reshape", "unsqueeze", "squeeze")
 
 
-def separate_packed_constants(program: ExportedProgram) -> ExportedProgram:
-    """Return the program with a copy of each weight that is also read otherwise, for those who read it so."""
+def separate_packed_constants(program: ExportedProgram) -> tuple[ExportedProgram, dict[str, str]]:
+    """Return the program with a copy of each weight that is also read otherwise, for those who read it so.
+
+    Also returns of what each is a copy, by name.
+    """
     tensors = {**program.constants, **program.state_dict}
     targets = {
         spec.arg.name: str(spec.target)
@@ -44,12 +47,12 @@ def separate_packed_constants(program: ExportedProgram) -> ExportedProgram:
         if node.name in targets and others and len(others) < len(node.users):
             shared.append((node, others))
     if not shared:
-        return program
+        return program, {}
     program, copies = add_constants(program, [tensors[targets[node.name]].detach().clone() for node, _ in shared])
     for (node, others), copy in zip(shared, copies, strict=True):
         for user in others:
             user.replace_input_with(node, copy)
-    return program
+    return program, {copy.name: targets[node.name] for (node, _), copy in zip(shared, copies, strict=True)}
 
 
 def refuse_unpacked_constants(lowered: fx.GraphModule) -> None:

@@ -8,6 +8,7 @@ from torch.export import ExportedProgram
 from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
 from tm_export.exporters.constants import fold_weights, lift_scalars
+from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.gelu import GeluBySigmoid
 from tm_export.exporters.rules.xnnpack.chunked_mlp import ChunkedMlp
@@ -21,6 +22,7 @@ from tm_export.exporters.rules.xnnpack.split_linear import SplitLinear, UnbindLi
 from tm_export.exporters.rules.xnnpack.strided_slice import StridedSlice
 from tm_export.exporters.rules.xnnpack.views import SelectBySlice, UnbindBySlices, ViewByReshape
 from tm_export.exporters.simplify import simplify
+from tm_export.exporters.targets.base import Legalized
 from tm_export.exporters.targets.packed_constants import separate_packed_constants
 
 # Splitting looks for a linear layer behind a split, and the layer norm's rule for a layer norm behind a linear
@@ -45,11 +47,12 @@ SECOND: Final = (
 THIRD: Final = (ViewByReshape(), SelectBySlice(), ChunkedMlp())
 
 
-def legalize_for_xnnpack(program: ExportedProgram) -> ExportedProgram:
+def legalize_for_xnnpack(program: ExportedProgram) -> Legalized:
     """Rewrite what would fall out of the delegate."""
     program, _ = apply_rules(program, FIRST)
     program, _ = apply_rules(program, SECOND)
     program, _ = apply_rules(program, THIRD)
-    program = fold_weights(program)
+    program, step = fold_weights(program)
     CSEPass()(program.graph_module)
-    return separate_packed_constants(lift_scalars(simplify(program)))
+    program, copies = separate_packed_constants(lift_scalars(simplify(program)))
+    return Legalized(program, Recipe(step, copies))

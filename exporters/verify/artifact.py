@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from tm_export.exporters.describe import tensor_spec
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.records import ParityRecord
-from tm_export.exporters.targets.base import Signature, Target
+from tm_export.exporters.targets.base import Function, Signature, Target
 from tm_export.exporters.verify.gates import REWRITE, gate_for
 from tm_export.exporters.verify.parity import Subject, check_parity
 from tm_export.exporters.verify.replay import replay
@@ -23,13 +25,16 @@ from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_for
 from tm_export.runtime.engines.base import Engine, EngineError
 
+PROBE: Final = "probe"
+
 
 @dataclass(frozen=True)
 class Probe:
-    """The same program with its decisions as further outputs, and where to emit it for the time being."""
+    """The same program with its decisions as further outputs, and the artifact made of it for the time being."""
 
     program: ExportedProgram
     path: Path
+    variant: manifest.Variant
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,22 @@ class Artifact:
         return Subject(self.component, self.block, self.variant.name, engine, outputs)
 
 
+def emit_probe(
+    program: ExportedProgram,
+    variant: manifest.Variant,
+    inputs: Sequence[Tensor],
+    target: Target,
+    options: ExportOptions,
+    folder: Path,
+) -> Probe:
+    """Emit a program whose decisions are further outputs, under the signature of `variant` and these."""
+    named = _probe_variant(program, variant, inputs, target)
+    names = Signature(tuple(spec.name for spec in named.inputs), tuple(spec.name for spec in named.outputs))
+    emission = start_emission({PROBE: Function(program, names)}, PROBE, target, options, folder)
+    emission.wait()
+    return Probe(program, emission.folder / target.artifact(PROBE, PROBE), named)
+
+
 def check_rewrite(artifact: Artifact, program: ExportedProgram, inputs: Sequence[Tensor]) -> list[ParityRecord]:
     """Compare the rewritten program, run by PyTorch, with the captured one."""
     probe = artifact.probe
@@ -70,44 +91,35 @@ def check_artifact(
     artifact: Artifact, inputs: Sequence[Tensor], target: Target, options: ExportOptions
 ) -> list[ParityRecord]:
     """Compare the file, on each of its target's engines, with PyTorch."""
-    probe, probe_variant = artifact.probe, artifact.variant
-    if probe is not None:
-        probe_variant = _probe_variant(artifact, probe, inputs, target)
-        names = Signature(
-            tuple(spec.name for spec in probe_variant.inputs),
-            tuple(spec.name for spec in probe_variant.outputs),
-        )
-        start_emission(probe.program, names, probe.path, target, options).wait()
+    probe = artifact.probe
     records: list[ParityRecord] = []
     for engine in engines_for(target.name):
-        exposed = None if probe is None else _runner(engine, probe.path, probe_variant, inputs)
-        run = _runner(engine, artifact.path, artifact.variant, inputs)
+        exposed = None if probe is None else partial(run_artifact, engine, probe.path, probe.variant, inputs)
+        run = partial(run_artifact, engine, artifact.path, artifact.variant, inputs)
         gate = gate_for(target.precision(options))
         records += check_parity(artifact.subject(engine.name), artifact.raised, inputs, run, exposed, gate)
     return records
 
 
-def _probe_variant(artifact: Artifact, probe: Probe, inputs: Sequence[Tensor], target: Target) -> manifest.Variant:
+def run_artifact(engine: Engine, path: Path, variant: manifest.Variant, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What an engine computes; raises `ConversionRefused` if it does not run the file."""
+    arrays = {
+        spec.name: tensor.detach().contiguous().numpy().astype(spec.dtype)
+        for spec, tensor in zip(variant.inputs, inputs, strict=True)
+    }
+    try:
+        with engine.open(path, variant) as session:
+            outputs = session.run(arrays)
+    except EngineError as error:
+        raise ConversionRefused(f"{engine.name} does not run {path.name}: {error}") from error
+    return tuple(torch.from_numpy(outputs[spec.name]) for spec in variant.outputs)
+
+
+def _probe_variant(
+    program: ExportedProgram, variant: manifest.Variant, inputs: Sequence[Tensor], target: Target
+) -> manifest.Variant:
     """The probe's signature: the artifact's, and an integer output for each decision."""
-    known = len(artifact.variant.outputs)
-    decided = replay(probe.program, inputs).outputs[known:]
+    decided = replay(program, inputs).outputs[len(variant.outputs) :]
     extra = tuple(tensor_spec(f"decision_{i}", index, target) for i, index in enumerate(decided))
-    return artifact.variant.model_copy(update={"outputs": (*artifact.variant.outputs, *extra)})
-
-
-def _runner(
-    engine: Engine, path: Path, variant: manifest.Variant, inputs: Sequence[Tensor]
-) -> Callable[[], tuple[Tensor, ...]]:
-    def run() -> tuple[Tensor, ...]:
-        arrays = {
-            spec.name: tensor.detach().contiguous().numpy().astype(spec.dtype)
-            for spec, tensor in zip(variant.inputs, inputs, strict=True)
-        }
-        try:
-            with engine.open(path, variant) as session:
-                outputs = session.run(arrays)
-        except EngineError as error:
-            raise ConversionRefused(f"{engine.name} does not run {path.name}: {error}") from error
-        return tuple(torch.from_numpy(outputs[spec.name]) for spec in variant.outputs)
-
-    return run
+    outputs = (*variant.outputs, *extra)
+    return variant.model_copy(update={"outputs": outputs, "function": target.function(PROBE, 1)})

@@ -62,6 +62,13 @@ def check_parity(
         for decision, index in zip(forced.decisions, decided, strict=True):
             agreement += compare_decision(decision, index, gate.tie_margin)
         expected = forced.outputs
+    return records_of(subject, results, expected, agreement, gate)
+
+
+def records_of(
+    subject: Subject, results: Outputs, expected: Outputs, agreement: Agreement, gate: Gate
+) -> list[ParityRecord]:
+    """One record for each output: how far it is from what was expected, and how many decisions agreed."""
     records = []
     for name, result, wanted in zip(subject.output_names, results, expected, strict=True):
         found = difference(_array(result), _array(wanted))

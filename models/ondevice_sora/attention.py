@@ -3,30 +3,15 @@
 Source: Open-Sora 1.2's STDiT3, whose checkpoint keys these modules keep.
 """
 
-import torch
 from torch import Tensor, nn
 
 from tm_export.models.attention import attend, split_heads
 from tm_export.models.ondevice_sora.config import DenoiserConfig
 from tm_export.models.ondevice_sora.rope import Rotation, rotate
+from tm_export.models.rms_norm import RmsNorm
 
 # Not −inf, which is NaN where every key is masked and out of range on Apple's neural engine. Its exp is 0.
 MASKED_LOGIT = -40000.0
-
-
-class HeadNorm(nn.Module):
-    """Root mean square norm over the channels of one head, computed in float32."""
-
-    def __init__(self, head_dim: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(head_dim))
-        self.eps = eps
-
-    def forward(self, x_BHNK: Tensor) -> Tensor:
-        """Return the same shape and dtype."""
-        x = x_BHNK.float()
-        normed = x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(x_BHNK.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -36,8 +21,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.q_norm = HeadNorm(config.head_dim)
-        self.k_norm = HeadNorm(config.head_dim)
+        self.q_norm = RmsNorm(config.head_dim)
+        self.k_norm = RmsNorm(config.head_dim)
         self.proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x_BNC: Tensor, rotation: Rotation | None = None) -> Tensor:

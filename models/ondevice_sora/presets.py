@@ -1,17 +1,33 @@
-"""On-device Sora in the registry: the published size, and a tiny one with the same code."""
+"""On-device Sora in the registry: the published sizes, and a tiny one with the same code.
 
+The checkpoint of a published size is a folder with one folder for each network, as it is published or as
+`python -m tm_export.models.synthesize` writes it:
+
+    text_encoder/    DeepFloyd/t5-v1_1-xxl, in shards with their index
+    denoiser/        hpcai-tech/OpenSora-STDiT-v3, model.safetensors
+    vae/             hpcai-tech/OpenSora-VAE-v1.2, model.safetensors, for both halves of its decoder
+"""
+
+from dataclasses import replace
 from functools import partial
 
-import torch
-from torch import Tensor
-
-from tm_export.models.checkpoint import load_weights
-from tm_export.models.ondevice_sora.config import DenoiserConfig, Variant
-from tm_export.models.ondevice_sora.denoiser import Denoiser
-from tm_export.models.registry import ComponentSpec, ModelSpec, WeightsOrigin
+from tm_export.models.ondevice_sora.components import (
+    denoiser_component,
+    text_encoder_component,
+    vae_spatial_component,
+    vae_temporal_component,
+)
+from tm_export.models.ondevice_sora.config import (
+    DenoiserConfig,
+    SpatialVaeConfig,
+    TemporalVaeConfig,
+    TextEncoderConfig,
+)
+from tm_export.models.registry import ComponentSpec, ModelSpec
 from tm_export.models.seeding import seeded
 
 FULL = DenoiserConfig()
+FULL_144P = replace(FULL, height=20, width=27, pixel_height=166, pixel_width=221)
 TINY = DenoiserConfig(
     depth=4,
     hidden_size=96,
@@ -25,54 +41,52 @@ TINY = DenoiserConfig(
     pixel_height=128,
     pixel_width=128,
 )
+TINY_TEXT_ENCODER = TextEncoderConfig(
+    num_layers=2,
+    hidden_size=64,
+    num_heads=4,
+    head_dim=16,
+    intermediate_size=160,
+    vocab_size=256,
+    text_tokens=16,
+)
+TINY_TEMPORAL_VAE = TemporalVaeConfig(
+    channels=(16, 32, 32, 48), blocks_per_stage=2, groups=8, frames=2, height=16, width=16
+)
+TINY_SPATIAL_VAE = SpatialVaeConfig(channels=(16, 32, 48, 48), blocks_per_stage=2, groups=8, height=16, width=16)
 TINY_SEED = 0
 
 
-def build_denoiser(config: DenoiserConfig, variant: Variant) -> Denoiser:
-    """Return the denoiser in evaluation mode, its weights as PyTorch initialises them."""
-    return Denoiser(config, variant).eval()
-
-
-def denoiser_inputs(config: DenoiserConfig, seed: int) -> tuple[Tensor, ...]:
-    """Return inputs of `Denoiser.forward` for a prompt and the empty one, two thirds of the text real."""
-    generator = torch.Generator().manual_seed(seed)
-    size = (2, config.in_channels, config.frames, config.height, config.width)
-    text = (2, 1, config.text_tokens, config.caption_channels)
-    mask = torch.zeros(1, config.text_tokens)
-    mask[:, : max(1, 2 * config.text_tokens // 3)] = 1
+def published_components(denoiser: DenoiserConfig) -> tuple[ComponentSpec, ...]:
+    """Return all networks at their published widths, for the denoiser's video size."""
     return (
-        torch.randn(size, generator=generator),
-        torch.full((2,), 691.0),
-        torch.randn(text, generator=generator),
-        mask,
-        torch.full((1,), 24.0),
+        text_encoder_component(TextEncoderConfig(text_tokens=denoiser.text_tokens)),
+        denoiser_component(denoiser),
+        vae_temporal_component(TemporalVaeConfig(height=denoiser.height, width=denoiser.width)),
+        vae_spatial_component(SpatialVaeConfig(height=denoiser.height, width=denoiser.width)),
     )
 
 
-def _component(config: DenoiserConfig, weights: WeightsOrigin, seed: int | None) -> ComponentSpec:
-    builders = {name: partial(build_denoiser, config, name) for name in ("full", "merged")}
-    if seed is not None:
-        builders = {name: partial(seeded, build, seed) for name, build in builders.items()}
-    return ComponentSpec(
-        name="denoiser",
-        variants=builders,
-        example_inputs=partial(denoiser_inputs, config),
-        input_names=("x", "timestep", "y", "mask", "fps"),
-        output_names=("prediction",),
-        weights=weights,
-        load_weights=load_weights,
-    )
+def seeded_component(component: ComponentSpec, seed: int) -> ComponentSpec:
+    """Return the component with weights from the seed, in place of a checkpoint's."""
+    variants = {name: partial(seeded, build, seed) for name, build in component.variants.items()}
+    return replace(component, variants=variants, weights="seeded", published=None)
 
 
 MODELS = (
     ModelSpec(
         name="ondevice-sora",
         description="Text to video on a phone: STDiT3 with temporal token merging, 256 px, 68 frames",
-        components=(_component(FULL, "checkpoint", None),),
+        components=published_components(FULL),
+    ),
+    ModelSpec(
+        name="ondevice-sora-144p",
+        description="The same networks for 68 frames of 166 by 221 px, which are 2800 tokens",
+        components=published_components(FULL_144P),
     ),
     ModelSpec(
         name="ondevice-sora-tiny",
         description="The same architecture with about a million parameters",
-        components=(_component(TINY, "seeded", TINY_SEED),),
+        components=(seeded_component(denoiser_component(TINY), TINY_SEED),),
     ),
 )

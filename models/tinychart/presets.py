@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from tm_export.models.registry import ComponentSpec, ModelSpec, WeightsOrigin
+from tm_export.models.checkpoint import Weights
+from tm_export.models.registry import ComponentSpec, ModelSpec, PublishedCheckpoint, WeightsOrigin
 from tm_export.models.seeding import seeded
 from tm_export.models.tinychart.config import VisionTowerConfig
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 FULL = VisionTowerConfig()
 TINY = VisionTowerConfig(hidden_size=128, intermediate_size=384, num_layers=6, num_heads=4, image_size=224, tome_r=28)
 TINY_SEED = 0
+PUBLISHED = PublishedCheckpoint("mPLUG/TinyChart-3B-768-siglip", folder="", dtype=torch.float16)
 
 
 def build_vision_tower(config: VisionTowerConfig) -> VisionTower:
@@ -30,11 +32,11 @@ def build_vision_tower(config: VisionTowerConfig) -> VisionTower:
     return VisionTower(config).eval()
 
 
-def load_tower_weights(module: nn.Module, path: Path) -> None:
-    """Load a checkpoint into a module of `build_vision_tower`; see `load_vision_tower`."""
-    from tm_export.models.tinychart.weights import load_vision_tower
+def open_tower_weights(module: nn.Module, path: Path) -> Weights:
+    """Open a checkpoint for a module of `build_vision_tower`; see `open_vision_tower`."""
+    from tm_export.models.tinychart.weights import open_vision_tower
 
-    load_vision_tower(cast("VisionTower", module), path)
+    return open_vision_tower(cast("VisionTower", module), path)
 
 
 def vision_tower_inputs(config: VisionTowerConfig, seed: int) -> tuple[Tensor, ...]:
@@ -57,7 +59,8 @@ def _component(config: VisionTowerConfig, weights: WeightsOrigin, seed: int | No
         input_names=("pixels",),
         output_names=("features",),
         weights=weights,
-        load_weights=load_tower_weights,
+        open_weights=open_tower_weights,
+        published=PUBLISHED,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from tm_export.runtime.manifest import TensorSpec, Variant
+from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.manifest import Block, TensorSpec, Variant
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -45,9 +47,10 @@ class Session(ABC):
         """
         if not self._is_open:
             raise EngineError(f"the session of {self.variant.artifact} is closed; open it again")
-        self._check("input", self.variant.inputs, inputs)
+        where = f"{self.variant.artifact} ({self.variant.function})"
+        require_fit("input", where, self.variant.inputs, inputs)
         outputs = self._run(inputs)
-        self._check("output", self.variant.outputs, outputs)
+        require_fit("output", where, self.variant.outputs, outputs)
         return outputs
 
     def close(self) -> None:
@@ -72,24 +75,6 @@ class Session(ABC):
     def _release(self) -> None:
         """Drops what the engine holds."""
 
-    def _check(self, kind: str, specs: tuple[TensorSpec, ...], arrays: Mapping[str, Array]) -> None:
-        where = f"{self.variant.artifact} ({self.variant.function})"
-        names = {spec.name for spec in specs}
-        if names != set(arrays):
-            raise EngineError(
-                f"{kind}s of {where} must be {sorted(names)}; got {sorted(arrays)}"
-                f" (missing {sorted(names - set(arrays))}, unknown {sorted(set(arrays) - names)})"
-            )
-        for spec in specs:
-            array = arrays[spec.name]
-            if not isinstance(array, np.ndarray):
-                raise EngineError(f"{kind} {spec.name!r} of {where} must be a NumPy array, got {type(array).__name__}")
-            if array.dtype.name != spec.dtype or array.shape != spec.shape:
-                raise EngineError(
-                    f"{kind} {spec.name!r} of {where} must be {spec.dtype}{list(spec.shape)}, "
-                    f"got {array.dtype.name}{list(array.shape)}"
-                )
-
 
 class Engine(Protocol):
     """What executes a block."""
@@ -102,6 +87,16 @@ class Engine(Protocol):
     def version(self) -> str:
         """The version of the library that does the work."""
 
+    @property
+    def loads_while_running(self) -> bool:
+        """Whether one thread can open a session while another runs one."""
+
+    def footprint(self, block: Block, variant: Variant) -> Footprint:
+        """The memory that one variant of a block is reckoned to take; each engine says how it was measured.
+
+        No engine here keeps two variants of a block open in the memory of one: each takes this much.
+        """
+
     def open(self, artifact: Path, variant: Variant) -> Session:
         """Loads the artifact and makes `variant.function` ready to run.
 
@@ -109,6 +104,33 @@ class Engine(Protocol):
             EngineUnavailable: not on this machine.
             EngineError: the artifact cannot be loaded; the message says why.
         """
+
+
+def require_fit(kind: str, where: str, specs: tuple[TensorSpec, ...], arrays: Mapping[str, Array]) -> None:
+    """Raises EngineError unless there is an array for each spec, of its dtype and shape, and no other.
+
+    `kind` is `input` or `output`, `where` says of what.
+    """
+    names = {spec.name for spec in specs}
+    if names != set(arrays):
+        raise EngineError(
+            f"{kind}s of {where} must be {sorted(names)}; got {sorted(arrays)}"
+            f" (missing {sorted(names - set(arrays))}, unknown {sorted(set(arrays) - names)})"
+        )
+    for spec in specs:
+        array = arrays[spec.name]
+        if not isinstance(array, np.ndarray):
+            raise EngineError(f"{kind} {spec.name!r} of {where} must be a NumPy array, got {type(array).__name__}")
+        if array.dtype.name != spec.dtype or array.shape != spec.shape:
+            raise EngineError(
+                f"{kind} {spec.name!r} of {where} must be {spec.dtype}{list(spec.shape)}, "
+                f"got {array.dtype.name}{list(array.shape)}"
+            )
+
+
+def bytes_of(specs: tuple[TensorSpec, ...]) -> int:
+    """What arrays of these dtypes and shapes take."""
+    return sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in specs)
 
 
 def require_artifact(artifact: Path) -> None:

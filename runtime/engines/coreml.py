@@ -11,8 +11,9 @@ from typing import Any
 import coremltools
 import numpy as np
 
-from tm_export.runtime.engines.base import Array, EngineError, EngineUnavailable, Session, require_artifact
-from tm_export.runtime.manifest import Variant
+from tm_export.runtime.engines.base import Array, EngineError, EngineUnavailable, Session, bytes_of, require_artifact
+from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.manifest import Block, Variant
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class CoreMLEngine:
 
     name = "coreml"
     version = coremltools.__version__
+    loads_while_running = True
+
+    def footprint(self, block: Block, variant: Variant) -> Footprint:
+        """The stored weights and the intermediate tensors. Not measured: what Core ML takes is up to the device."""
+        return Footprint(block.weight_bytes, 0, variant.activation_bytes + bytes_of(variant.outputs))
 
     def open(self, artifact: Path, variant: Variant) -> Session:
         """Compiles and loads an `.mlpackage`; raises EngineUnavailable except on macOS."""

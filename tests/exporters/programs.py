@@ -1,17 +1,22 @@
 """Small programs to test rewrites on: capture a function, count its operators, run it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from tm_export.exporters.capture import capture
+from tm_export.exporters.describe import tensor_specs
+from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.rules import RAISING
 from tm_export.exporters.rules.base import Firing, apply_rules
 from tm_export.exporters.simplify import simplify
+from tm_export.exporters.targets.base import Function, Signature, Target
 from tm_export.exporters.verify.replay import replay
+from tm_export.runtime.manifest import TensorSpec, Variant
 
 
 class Lambda(nn.Module):
@@ -59,3 +64,29 @@ def raised(function: Callable[..., object], *inputs: Tensor) -> tuple[ExportedPr
 
 def refusals(firings: list[Firing]) -> list[str]:
     return [firing.reason for firing in firings if not firing.fired]
+
+
+def emit_one(
+    target: Target,
+    program: ExportedProgram,
+    signature: Signature,
+    folder: Path,
+    options: ExportOptions,
+    inputs: Sequence[Tensor] = (),
+    outputs: Sequence[Tensor] = (),
+) -> tuple[Path, Variant]:
+    """Emit a block of one variant; returns its artifact, and the variant to open it by."""
+    folder.mkdir(exist_ok=True)
+    target.emit({"full": Function(program, signature)}, folder, "block", options)
+    name = target.artifact("block", "full")
+    variant = Variant(
+        name="full",
+        artifact=name,
+        function=target.function("full", 1),
+        inputs=tensor_specs(signature.inputs, inputs, target) if inputs else (),
+        outputs=tensor_specs(signature.outputs, outputs, target)
+        if outputs
+        else (TensorSpec(name="unknown", dtype="float32", shape=()),),
+        activation_bytes=0,
+    )
+    return folder / name, variant

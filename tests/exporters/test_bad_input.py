@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tm_export.exporters import api
-from tm_export.exporters import compile as compiler
 from tm_export.exporters.cli import main
 from tm_export.exporters.errors import ExitCode
+from tm_export.exporters.staging import Staging
+from tm_export.exporters.verify import component
 from tm_export.models.registry import find_model
 
 Refused = Callable[..., str]
@@ -316,15 +317,17 @@ def test_disk_that_fills_up_is_told(refused: Refused, models: Path, monkeypatch:
         with Path("/dev/full").open("wb", buffering=0) as file:
             file.write(b"weights")
 
-    monkeypatch.setattr(compiler, "write_golden", full)
-    found = refused("-m", f"{models}:scale", "--target", "onnx")
+    monkeypatch.setattr(component, "write_golden", full)
+    found = refused("-m", f"{models}:scale", "--target", "onnx", "--no-resume")
     assert "no space is left for" in found
     assert "make room" in found
 
 
 def test_ctrl_c_leaves_nothing(refused: Refused, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(source: object, target: object, options: object, staging: Path, report: object) -> None:
-        (staging / "half.onnx").write_text("half")
+    def interrupted(
+        source: object, target: object, options: object, effort: object, staging: Staging, _: object
+    ) -> None:
+        (staging.bundle / "half.onnx").write_text("half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "compile_model", interrupted)

@@ -11,16 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from tm_export.exporters import staging
 from tm_export.exporters.bundle import Bundle, bundle_path, write_bundle
 from tm_export.exporters.compile import Compiled
 from tm_export.exporters.errors import BudgetExceeded, ParityFailed, UsageError
 from tm_export.exporters.load_source import source_of_module
 from tm_export.exporters.records import ExportReport, ParityRecord, PlacementRecord, StageRecord
+from tm_export.exporters.staging import Staging
 from tm_export.runtime.manifest import (
     Block,
     BundleError,
+    Call,
     Component,
+    ComponentVariant,
     Golden,
     TensorSpec,
     Variant,
@@ -32,16 +34,22 @@ SOURCE = source_of_module(nn.Identity(), torch.ones(2), "tiny")
 
 def compiled(passed: bool = True, regions: int = 1, variants: tuple[str, ...] = ("full",)) -> Compiled:
     spec = TensorSpec(name="x", dtype="float32", shape=(2,))
+    output = TensorSpec(name="output_0", dtype="float32", shape=(2,))
     made = tuple(
         Variant(
             name=name,
             artifact=f"model/00_{name}.onnx",
             function="main_graph",
             inputs=(spec,),
-            outputs=(TensorSpec(name="output_0", dtype="float32", shape=(2,)),),
+            outputs=(output,),
+            activation_bytes=16,
         )
         for name in variants
     )
+    call = Call(block="00", reads=("x",), writes=("output_0",))
+    ways = tuple(ComponentVariant(name=name, inputs=(spec,), outputs=(output,), calls=(call,)) for name in variants)
+    files = ("model/00_full.onnx", "model/00_merged.onnx")
+    block = Block(name="00", variants=made, weight_bytes=8, files=files)
     parity = ParityRecord(
         component="model",
         block="00",
@@ -58,11 +66,10 @@ def compiled(passed: bool = True, regions: int = 1, variants: tuple[str, ...] = 
         gate="relative error <= 1e-4",
     )
     return Compiled(
-        components=(Component(name="model", blocks=(Block(name="00", variants=made),)),),
+        components=(Component(name="model", blocks=(block,), variants=ways),),
         golden=(
             Golden(
                 component="model",
-                block="00",
                 variant="full",
                 inputs="golden/model_full_inputs.safetensors",
                 outputs="golden/model_full_outputs.safetensors",
@@ -94,13 +101,14 @@ def compiled(passed: bool = True, regions: int = 1, variants: tuple[str, ...] = 
     )
 
 
-def builder(content: bytes = b"artifact", **choices: object) -> Callable[[Path], Compiled]:
-    def build(folder: Path) -> Compiled:
+def builder(content: bytes = b"artifact", **choices: object) -> Callable[[Staging], Compiled]:
+    def build(staging: Staging) -> Compiled:
+        folder = staging.bundle
         result = compiled(**choices)  # type: ignore[arg-type]
         for name in ("model/00_full.onnx", "model/00_merged.onnx"):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
-        (folder / "golden").mkdir()
+        (folder / "golden").mkdir(exist_ok=True)
         for record in result.golden:
             (folder / record.inputs).write_bytes(b"in")
             (folder / record.outputs).write_bytes(b"out")
@@ -197,7 +205,7 @@ def test_foreign_folder_is_refused_and_kept_unless_forced(tmp_path: Path, manife
         (place / "manifest.json").write_text(manifest)
     before = contents(place)
 
-    def never(folder: Path) -> Compiled:
+    def never(staging: Staging) -> Compiled:
         raise AssertionError("work was done for nothing")
 
     with pytest.raises(UsageError, match=r"is no tm-export bundle: .* --force"):
@@ -226,9 +234,9 @@ def test_file_in_place_of_the_output_folder_is_refused(tmp_path: Path) -> None:
         write_bundle(tmp_path / "out", SOURCE, "onnx", builder())
 
 
-def failing(error: BaseException) -> Callable[[Path], Compiled]:
-    def build(folder: Path) -> Compiled:
-        builder()(folder)
+def failing(error: BaseException) -> Callable[[Staging], Compiled]:
+    def build(staging: Staging) -> Compiled:
+        builder()(staging)
         raise error
 
     return build
@@ -265,14 +273,14 @@ def test_interrupt_between_the_two_renames_puts_the_old_bundle_back(
     assert list(tmp_path.iterdir()) == [place]
 
 
-def write_to_a_full_disk(folder: Path) -> Compiled:
-    builder()(folder)
+def write_to_a_full_disk(staging: Staging) -> Compiled:
+    builder()(staging)
     with Path("/dev/full").open("wb", buffering=0) as file:
         file.write(b"weights")
     raise AssertionError("the kernel says ENOSPC")
 
 
-def fail_as_safetensors_does(folder: Path) -> Compiled:
+def fail_as_safetensors_does(staging: Staging) -> Compiled:
     try:
         raise RuntimeError("I/O error: No space left on device (os error 28)")
     except RuntimeError as error:
@@ -280,7 +288,7 @@ def fail_as_safetensors_does(folder: Path) -> Compiled:
 
 
 @pytest.mark.parametrize("build", [write_to_a_full_disk, fail_as_safetensors_does])
-def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path, build: Callable[[Path], Compiled]) -> None:
+def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path, build: Callable[[Staging], Compiled]) -> None:
     with pytest.raises(UsageError, match=r"no space is left for .*tiny-onnx: make room"):
         write_bundle(tmp_path, SOURCE, "onnx", build)
     assert list(tmp_path.iterdir()) == []
@@ -318,7 +326,7 @@ def read_only() -> Iterator[Path]:
 
 @pytest.mark.parametrize("below", [".", "new/folder"])
 def test_read_only_folder_is_told_before_any_work(read_only: Path, below: str) -> None:
-    def never(folder: Path) -> Compiled:
+    def never(staging: Staging) -> Compiled:
         raise AssertionError("work was done for nothing")
 
     with pytest.raises(UsageError, match=r"tiny-onnx cannot be written \(Permission denied\): make"):
@@ -326,10 +334,10 @@ def test_read_only_folder_is_told_before_any_work(read_only: Path, below: str) -
 
 
 def test_read_only_file_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only_system(**_: object) -> None:
+    def read_only_system(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(staging, "TemporaryDirectory", read_only_system)
+    monkeypatch.setattr(Path, "mkdir", read_only_system)
     with pytest.raises(UsageError, match="Read-only file system"):
         write_bundle(tmp_path, SOURCE, "onnx", builder())
 

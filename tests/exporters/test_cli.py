@@ -88,9 +88,9 @@ def test_export_writes_a_bundle_and_says_what_it_is(
     assert [path.name for path in out.iterdir()] == ["models-build-onnx"]
     assert f"{bundle}: " in shown.out
     assert re.search(r"verified, in \d.*peak RSS \d", shown.out)
-    assert re.search(r"model/full +onnxruntime +output_0", shown.out)
-    assert "model/00_full.onnx" in shown.out
-    for stage in ("capture", "rewrite", "emit", "verify"):
+    assert re.search(r"model/00/full +onnxruntime +output_0", shown.out)
+    assert "model/00/full.onnx" in shown.out
+    for stage in ("capture", "rewrite", "lower", "convert", "verify"):
         assert re.search(rf"model full: {stage} \d+\.\d s", shown.err)
     assert "seeded" not in shown.err
 
@@ -124,7 +124,7 @@ def test_dry_run_shows_merge_sites_and_writes_nothing(
     out = tmp_path / "out"
     assert main(["-m", model, "--target", "coreml", "-o", str(out), "--dry-run"]) == 0
     shown = capfd.readouterr().out
-    assert f"would write to {out / 'models-build-coreml'}: model/00_full.mlpackage" in shown
+    assert f"would write to {out / 'models-build-coreml'}: model/00.mlpackage" in shown
     assert not out.exists()
 
 
@@ -133,7 +133,7 @@ def test_dry_run_of_the_default_model_says_that_it_is_seeded_and_where_it_merges
 ) -> None:
     assert main(["--target", "onnx", "--dry-run", "--json", "-o", str(tmp_path)]) == 0
     (plan,) = json.loads(capfd.readouterr().out)["plans"]
-    assert plan["artifacts"] == ["denoiser/00_full.onnx", "denoiser/00_merged.onnx"]
+    assert plan["artifacts"] == ["denoiser/00/full.onnx", "denoiser/00/merged.onnx"]
     merged = [site for site in plan["merges"] if site["variant"] == "merged"]
     assert merged
     assert all(site["tokens_after"] < site["tokens_before"] for site in merged if site["kind"] == "merge")

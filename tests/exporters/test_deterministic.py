@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from programs import emit_one
 
 from tests.zoo import ZOO
 from tm_export.exporters.capture import capture
@@ -20,9 +21,8 @@ def emitted(target_name: str, folder: Path) -> dict[str, str]:
     module, inputs = ZOO["tome_exclusive"]()
     raised = raise_merges(capture(module, inputs), 0).program
     half = target.precision(options) == "fp16"
-    program = target.legalize(lower_merges(raised, target.costs(options), options, half=half), options)
-    folder.mkdir()
-    target.emit(program, Signature(("images",), ("y",)), folder / f"m{target.suffix}", options)
+    program = target.legalize(lower_merges(raised, target.costs(options), options, half=half), options).program
+    emit_one(target, program, Signature(("images",), ("y",)), folder, options)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 

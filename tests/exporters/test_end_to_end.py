@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from programs import emit_one
 
 from tm_export.exporters.compile import Compiled, compile_model
 from tm_export.exporters.load_source import source_of
-from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.progress import SilentProgress
+from tm_export.exporters.staging import Staging
 from tm_export.exporters.targets.base import find_target
 
 TARGETS = ("coreml", "onnx", "executorch")
@@ -15,7 +17,10 @@ TARGETS = ("coreml", "onnx", "executorch")
 
 def export(model: str, target: str, folder: Path) -> Compiled:
     options = ExportOptions(precision="fp32" if target != "executorch" else None)
-    return compile_model(source_of(model, 0), find_target(target), options, folder, SilentProgress())
+    staging = Staging(folder / "new", folder / "work")
+    staging.bundle.mkdir()
+    staging.scratch.mkdir()
+    return compile_model(source_of(model, 0), find_target(target), options, Effort(), staging, SilentProgress())
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -44,7 +49,7 @@ def test_core_ml_delegate_takes_a_merging_model_whole(tmp_path: Path) -> None:
 
     module, inputs = ZOO["tome_exclusive"]()
     raised = raise_merges(capture(module, inputs), 0).program
-    program = target.legalize(lower_merges(raised, target.costs(options), options, half=True), options)
-    target.emit(program, Signature(("images",), ("y",)), tmp_path / "m.pte", options)
-    placement = target.placement(tmp_path / "m.pte")
+    program = target.legalize(lower_merges(raised, target.costs(options), options, half=True), options).program
+    path, variant = emit_one(target, program, Signature(("images",), ("y",)), tmp_path, options)
+    placement = target.placement(path, variant.function)
     assert placement.regions == 1 and not placement.outside

@@ -246,5 +246,10 @@ def test_checkpoint_replaces_seeded_weights(tmp_path: Path) -> None:
     save_file(state, tmp_path / "model.safetensors")
     source = source_of("ondevice-sora-tiny", seed=0, checkpoint=tmp_path)
     assert source.weights == "checkpoint"
-    for variant in source.components[0].variants.values():
-        torch.testing.assert_close(dict(variant().state_dict()), state)
+    component = source.components[0]
+    assert component.weights is not None
+    for variant in component.variants.values():
+        assert {key: tuple(value.shape) for key, value in variant().state_dict().items()} == {
+            key: tuple(value.shape) for key, value in state.items()
+        }
+    torch.testing.assert_close({key: component.weights.read(key) for key in state}, state)

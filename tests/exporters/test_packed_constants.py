@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from executorch.exir import to_edge_transform_and_lower
-from programs import program_of
+from programs import emit_one, program_of
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from tm_export.exporters.capture import capture
-from tm_export.exporters.describe import variant_of
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.targets.base import Signature, find_target
@@ -61,12 +60,11 @@ def test_what_executorch_would_write_is_refused(module: nn.Module, x: Tensor) ->
     "module", [SharedWeight(), Prelu(1), Prelu(64)], ids=["shared weight", "prelu", "prelu by channel"]
 )
 def test_what_we_write_is_sound_and_runs_from_a_file(module: nn.Module, tmp_path: Path) -> None:
-    target, names, path = find_target("executorch"), Signature(("x",), ("y",)), tmp_path / "model.pte"
-    program = target.legalize(capture(module, (X,)), OPTIONS)
+    target, names = find_target("executorch"), Signature(("x",), ("y",))
+    program = target.legalize(capture(module, (X,)), OPTIONS).program
     check_delegates(program)
-    target.emit(program, names, path, OPTIONS)
     expected = module(X).detach()
-    variant = variant_of("full", path.name, names, (X,), (expected,), target)
+    path, variant = emit_one(target, program, names, tmp_path, OPTIONS, (X,), (expected,))
     with engines_for("executorch")[-1].open(path, variant) as session:
         for _ in range(3):
             result = torch.from_numpy(session.run({"x": X.numpy()})["y"])
@@ -75,11 +73,12 @@ def test_what_we_write_is_sound_and_runs_from_a_file(module: nn.Module, tmp_path
 
 def test_only_a_weight_that_is_read_otherwise_gets_a_copy() -> None:
     program = capture(SharedWeight(), (X,))
-    separated = separate_packed_constants(program)
+    separated, copies = separate_packed_constants(program)
+    assert len(copies) == 1 and set(copies.values()) <= set(program.state_dict)
     inputs = [node for node in separated.graph.nodes if node.op == "placeholder"]
     assert len(inputs) == 3
     torch.testing.assert_close(replay(separated, (X,)).outputs[0], SharedWeight()(X))
     plain = capture(nn.Linear(64, 64), (X,))
-    assert separate_packed_constants(plain) is plain
+    assert separate_packed_constants(plain) == (plain, {})
     adding = program_of(lambda x: x + torch.arange(64.0), X)
-    assert separate_packed_constants(adding) is adding
+    assert separate_packed_constants(adding) == (adding, {})

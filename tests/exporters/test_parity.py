@@ -201,7 +201,7 @@ def exposed_for_xnnpack(name: str) -> tuple[ExportedProgram, ExportedProgram, tu
     target, options = find_target("executorch"), ExportOptions()
     program = raise_merges(capture(module, inputs), 0).program
     lowered = lower_merges(expose_decisions(program), target.costs(options), options, half=False)
-    return program, target.legalize(lowered, options), inputs
+    return program, target.legalize(lowered, options).program, inputs
 
 
 @pytest.mark.parametrize("amount", [0.0, 1e-2])

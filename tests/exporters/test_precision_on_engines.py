@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from programs import Lambda, program_of
+from programs import Lambda, emit_one, program_of
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from tm_export.exporters.describe import variant_of
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.rewrite import lower_merges, raise_merges
 from tm_export.exporters.targets.base import Signature, find_target
@@ -31,9 +30,7 @@ def emitted_and_run(
     program: ExportedProgram, x: Tensor, expected: Tensor, target_name: str, options: ExportOptions, folder: Path
 ) -> Tensor:
     target = find_target(target_name)
-    path = folder / f"program{target.suffix}"
-    target.emit(program, SIGNATURE, path, options)
-    variant = variant_of("full", path.name, SIGNATURE, (x,), (expected,), target)
+    path, variant = emit_one(target, program, SIGNATURE, folder, options, (x,), (expected,))
     with engines_for(target_name)[-1].open(path, variant) as session:
         return torch.from_numpy(session.run({"x": x.numpy()})["y"])
 
@@ -48,7 +45,7 @@ def test_gelu_by_tanh_is_exact_gelu_without_our_rule_and_right_with_it(
     torch.testing.assert_close(theirs, EXACT, rtol=1e-5, atol=2e-6)
     assert (theirs - gelu(X)).abs().max() > 2e-4
 
-    legal = find_target(target_name).legalize(program_of(gelu, X), options)
+    legal = find_target(target_name).legalize(program_of(gelu, X), options).program
     ours = emitted_and_run(legal, X, gelu(X), target_name, options, tmp_path)
     torch.testing.assert_close(ours, gelu(X), rtol=1e-5, atol=2e-6)
 
@@ -77,7 +74,7 @@ def test_positions_in_half_precision_are_wrong_above_2048_and_we_do_not_choose_t
     """The rank form counts positions in floating point, from the end: 4100 − 1 is no half precision number."""
     options, target = ExportOptions(precision="fp16", merge_lowering=form), find_target("coreml")  # type: ignore[arg-type]
     raised = raise_merges(program_of(best_position, scores), 0).program
-    program = target.legalize(lower_merges(raised, target.costs(options), options, half=True), options)
+    program = target.legalize(lower_merges(raised, target.costs(options), options, half=True), options).program
     expected = best_position(scores)
     found = emitted_and_run(program, scores, expected, "coreml", options, tmp_path)
     assert agrees(found.to(torch.int64) == expected)

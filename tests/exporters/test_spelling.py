@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from programs import Lambda, operators, program_of, run
+from programs import Lambda, emit_one, operators, program_of, run
 from torch import Tensor
 
-from tm_export.exporters.describe import variant_of
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.spelling import SPELLING
@@ -83,13 +82,12 @@ def test_a_padded_mask_is_added_by_coremltools_and_hides_with_us(tmp_path: Path)
         skip_model_load=True,
     )
     theirs.save(str(tmp_path / "theirs.mlpackage"))
-    legal = target.legalize(program_of(masked_attention, X), options)
-    target.emit(legal, Signature(("x",), ("y",)), tmp_path / "ours.mlpackage", options)
+    legal = target.legalize(program_of(masked_attention, X), options).program
+    ours, variant = emit_one(target, legal, Signature(("x",), ("y",)), tmp_path, options, (X,), (expected,))
 
-    def result(name: str) -> Tensor:
-        variant = variant_of("full", name, Signature(("x",), ("y",)), (X,), (expected,), target)
-        with engines_for("coreml")[-1].open(tmp_path / name, variant) as session:
+    def result(path: Path) -> Tensor:
+        with engines_for("coreml")[-1].open(path, variant) as session:
             return torch.from_numpy(session.run({"x": X.numpy()})["y"])
 
-    assert (result("theirs.mlpackage") - expected).abs().max() > 0.1
-    torch.testing.assert_close(result("ours.mlpackage"), expected, rtol=1e-5, atol=1e-6)
+    assert (result(tmp_path / "theirs.mlpackage") - expected).abs().max() > 0.1
+    torch.testing.assert_close(result(ours), expected, rtol=1e-5, atol=1e-6)

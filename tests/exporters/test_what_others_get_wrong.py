@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from programs import emit_one
 from torch import Tensor, nn
 
 from tm_export.exporters.capture import capture
@@ -15,6 +16,7 @@ from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.rewrite import lower_merges, raise_merges
 from tm_export.exporters.sites import work_of
 from tm_export.exporters.targets.base import Signature, find_target
+from tm_export.runtime.manifest import Variant
 
 
 class MeanMerge(nn.Module):
@@ -38,25 +40,25 @@ class ManyIndices(nn.Module):
 X = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0))
 
 
-def ours(module: nn.Module, inputs: tuple[Tensor, ...], target: str, path: Path) -> None:
+def ours(module: nn.Module, inputs: tuple[Tensor, ...], target: str, folder: Path) -> tuple[Path, Variant]:
     chosen, options = find_target(target), ExportOptions()
     raised = raise_merges(capture(module, inputs), 0).program
     half = chosen.precision(options) == "fp16"
-    program = chosen.legalize(lower_merges(raised, chosen.costs(options), options, half=half), options)
-    chosen.emit(program, Signature(("x",), ("y",)), path, options)
+    program = chosen.legalize(lower_merges(raised, chosen.costs(options), options, half=half), options).program
+    return emit_one(chosen, program, Signature(("x",), ("y",)), folder, options, inputs, (module(*inputs),))
 
 
 def test_onnx_of_a_mean_is_wrong_without_us_and_right_with_us(tmp_path: Path) -> None:
     expected = MeanMerge()(X).numpy()
     torch.onnx.export(MeanMerge(), (X,), tmp_path / "theirs.onnx", dynamo=True, verbose=False)
-    ours(MeanMerge(), (X,), "onnx", tmp_path / "ours.onnx")
+    path, _ = ours(MeanMerge(), (X,), "onnx", tmp_path)
 
-    def run(name: str) -> np.ndarray:
-        session = onnxruntime.InferenceSession(tmp_path / name)
+    def run(path: Path) -> np.ndarray:
+        session = onnxruntime.InferenceSession(path)
         return session.run(None, {session.get_inputs()[0].name: X.numpy()})[0]
 
-    assert np.abs(run("theirs.onnx") - expected).max() > 1e-2
-    np.testing.assert_allclose(run("ours.onnx"), expected, atol=1e-6)
+    assert np.abs(run(tmp_path / "theirs.onnx") - expected).max() > 1e-2
+    np.testing.assert_allclose(run(path), expected, atol=1e-6)
 
 
 def test_executorch_without_us_writes_what_does_not_load(tmp_path: Path) -> None:
@@ -67,8 +69,8 @@ def test_executorch_without_us_writes_what_does_not_load(tmp_path: Path) -> None
     (tmp_path / "theirs.pte").write_bytes(to_edge_transform_and_lower(program).to_executorch().buffer)
     with pytest.raises(RuntimeError, match=r"0x:?14"):
         Runtime.get().load_program(tmp_path / "theirs.pte").load_method("forward")
-    ours(MeanMerge(), (X,), "executorch", tmp_path / "ours.pte")
-    method = Runtime.get().load_program(tmp_path / "ours.pte").load_method("forward")
+    path, _ = ours(MeanMerge(), (X,), "executorch", tmp_path)
+    method = Runtime.get().load_program(path).load_method("forward")
     torch.testing.assert_close(method.execute([X])[0], MeanMerge()(X), atol=1e-6, rtol=0)
 
 
@@ -89,16 +91,13 @@ def test_half_precision_really_loses_rows_beyond_2048() -> None:
 
 
 def test_core_ml_in_half_precision_gathers_the_right_rows_beyond_2048(tmp_path: Path) -> None:
-    from tm_export.exporters.describe import variant_of
     from tm_export.runtime.engines import engines_for
 
     x_BNC = torch.rand(1, 4096, 4, generator=torch.Generator().manual_seed(0))
     x_BNC[0, [2049, 3071, 4095], 0] = torch.tensor([4.0, 3.0, 2.0])
     x_BNC[..., 1] = (torch.arange(4096) % 64) / 64  # exact in half precision
     expected = ManyIndices()(x_BNC)
-    path = tmp_path / "rows.mlpackage"
-    ours(ManyIndices(), (x_BNC,), "coreml", path)
-    variant = variant_of("full", path.name, Signature(("x",), ("y",)), (x_BNC,), (expected,), find_target("coreml"))
+    path, variant = ours(ManyIndices(), (x_BNC,), "coreml", tmp_path)
     with engines_for("coreml")[-1].open(path, variant) as session:
         found = session.run({"x": x_BNC.numpy()})["y"]
     np.testing.assert_array_equal(found[0, :, :2], expected[0, :, :2].numpy())

@@ -42,7 +42,7 @@ def test_the_rewrite_keeps_decisions_and_outputs(name: str) -> None:
     subject = Subject("zoo", "00", name, "rewrite", tuple(f"output_{i}" for i in range(len(expected))))
     for target in map(find_target, ("onnx", "executorch", "coreml")):
         exposed = lower_merges(expose_decisions(dialect_program), target.costs(OPTIONS), OPTIONS, half=False)
-        legal = target.legalize(exposed, OPTIONS)
+        legal = target.legalize(exposed, OPTIONS).program
         assert not DIALECT & {node.target for node in legal.graph.nodes}
         outputs = replay(legal, inputs).outputs
         plain, every = (lambda o=outputs: o[: len(expected)]), (lambda o=outputs: o)

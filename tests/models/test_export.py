@@ -8,20 +8,50 @@ from torch import nn
 
 from tm_export.models.merging.bipartite import match_bipartite, merge, unmerge
 from tm_export.models.ondevice_sora.block import BlockPair
-from tm_export.models.ondevice_sora.presets import FULL, build_denoiser, denoiser_inputs
-from tm_export.models.registry import find_model
+from tm_export.models.ondevice_sora.components import (
+    build_denoiser,
+    denoiser_inputs,
+    text_encoder_component,
+    vae_spatial_component,
+    vae_temporal_component,
+)
+from tm_export.models.ondevice_sora.config import SpatialVaeConfig, TemporalVaeConfig, TextEncoderConfig
+from tm_export.models.ondevice_sora.presets import (
+    FULL,
+    FULL_144P,
+    TINY_SPATIAL_VAE,
+    TINY_TEMPORAL_VAE,
+    TINY_TEXT_ENCODER,
+)
+from tm_export.models.registry import ComponentSpec, find_model
 
 
-@pytest.mark.parametrize("variant", ["full", "merged"])
-@pytest.mark.parametrize("model", ["ondevice-sora-tiny", "tinychart-tiny"])
-def test_tiny_models_export_and_compute_the_same(model, variant):
-    component = find_model(model).components[0]
+def assert_exports_and_computes_the_same(component: ComponentSpec, variant: str) -> None:
     module, inputs = component.variants[variant](), component.example_inputs(0)
     exported = torch.export.export(module, inputs, strict=False)
     fresh = component.example_inputs(1)
     with torch.no_grad():
         torch.testing.assert_close(exported.module()(*fresh), module(*fresh))
     assert not exported.range_constraints
+
+
+@pytest.mark.parametrize("variant", ["full", "merged"])
+@pytest.mark.parametrize("model", ["ondevice-sora-tiny", "tinychart-tiny"])
+def test_tiny_models_export_and_compute_the_same(model, variant):
+    assert_exports_and_computes_the_same(find_model(model).components[0], variant)
+
+
+@pytest.mark.parametrize(
+    "component",
+    [
+        text_encoder_component(TINY_TEXT_ENCODER),
+        vae_temporal_component(TINY_TEMPORAL_VAE),
+        vae_spatial_component(TINY_SPATIAL_VAE),
+    ],
+    ids=lambda component: component.name,
+)
+def test_tiny_networks_around_the_denoiser_export_and_compute_the_same(component):
+    assert_exports_and_computes_the_same(component, "full")
 
 
 def assert_captured_on_meta(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -46,11 +76,26 @@ def test_the_full_width_denoiser_is_captured_without_any_weights():
     assert_captured_on_meta(denoiser, denoiser_inputs(config, 0))
 
 
+# Two of T5's 24 equal layers.
+@pytest.mark.parametrize(
+    "component",
+    [
+        text_encoder_component(TextEncoderConfig(num_layers=2)),
+        vae_temporal_component(TemporalVaeConfig(height=20, width=27)),
+        vae_spatial_component(SpatialVaeConfig(height=20, width=27)),
+    ],
+    ids=lambda component: component.name,
+)
+def test_the_full_width_networks_around_the_denoiser_are_captured_without_any_weights(component):
+    with torch.device("meta"):
+        module = component.variants["full"]()
+    assert_captured_on_meta(module, component.example_inputs(0))
+
+
 @pytest.mark.parametrize("variant", ["full", "merged"])
 def test_the_published_block_pair_is_captured_at_2800_tokens(variant):
-    config = replace(FULL, height=20, width=27, pixel_height=166, pixel_width=221)
     with torch.device("meta"):
-        pair = BlockPair(config, variant).eval()
+        pair = BlockPair(FULL_144P, variant).eval()
         inputs = (
             torch.empty(2, 2800, 1152),
             torch.empty(2, 35, 1152),

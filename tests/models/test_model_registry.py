@@ -6,13 +6,18 @@ import torch
 from tm_export.models import registry
 from tm_export.models.registry import BrokenModelPlugin, UnknownModel, find_model, list_models
 
-COMPONENTS = [pytest.param(component, id=model.name) for model in list_models() for component in model.components]
+COMPONENTS = [
+    pytest.param(component, id=f"{model.name} {component.name}")
+    for model in list_models()
+    for component in model.components
+]
 TINY_COMPONENTS = [
     pytest.param(component, id=model.name)
     for model in list_models()
     for component in model.components
     if component.weights == "seeded"
 ]
+MERGING = {"denoiser", "vision_tower"}
 
 
 def test_the_registry_lists_our_models():
@@ -34,7 +39,7 @@ def test_an_unknown_model_without_a_close_match_gets_all_names():
     with pytest.raises(UnknownModel) as caught:
         find_model("qqq")
     assert "did you mean" not in str(caught.value)
-    assert "ondevice-sora, ondevice-sora-tiny" in str(caught.value)
+    assert "ondevice-sora, ondevice-sora-144p, ondevice-sora-tiny" in str(caught.value)
 
 
 def test_a_broken_entry_point_is_named(monkeypatch):
@@ -48,13 +53,33 @@ def test_a_broken_entry_point_is_named(monkeypatch):
 def test_all_variants_build_on_meta_with_the_same_keys_and_shapes(component):
     with torch.device("meta"):
         modules = [build() for build in component.variants.values()]
-    assert set(component.variants) == {"full", "merged"}
+    assert set(component.variants) == ({"full", "merged"} if component.name in MERGING else {"full"})
     shapes = [{key: value.shape for key, value in module.state_dict().items()} for module in modules]
-    assert shapes[0] == shapes[1]
+    assert shapes[0] == shapes[-1]
     tensors = [*modules[0].parameters(), *modules[0].buffers()]
     assert all(tensor.is_meta for tensor in tensors)
     # Nothing may be on meta that a checkpoint does not fill.
     assert len(tensors) == len(modules[0].state_dict())
+
+
+@pytest.mark.parametrize("model", ["ondevice-sora", "ondevice-sora-144p"])
+def test_the_text_to_video_model_has_all_its_networks(model):
+    text_encoder, denoiser, temporal, spatial = find_model(model).components
+    assert [text_encoder.name, denoiser.name, temporal.name, spatial.name] == [
+        "text_encoder",
+        "denoiser",
+        "vae_temporal",
+        "vae_spatial",
+    ]
+    _, text_mask = text_encoder.example_inputs(0)
+    video, _, text, mask, _ = denoiser.example_inputs(0)
+    (window,), (frames,) = temporal.example_inputs(0), spatial.example_inputs(0)
+    assert text_mask.shape == mask.shape == (1, 300)
+    assert text.shape == (2, 1, 300, 4096)
+    size = video.shape[-2:]
+    assert size == window.shape[-2:] == frames.shape[-2:] == {"ondevice-sora": (32, 32)}.get(model, (20, 27))
+    assert (window.shape[2], frames.shape[0]) == (5, 4)
+    assert video.shape[2] % window.shape[2] == 0
 
 
 @pytest.mark.parametrize("component", TINY_COMPONENTS)

@@ -76,6 +76,7 @@ def variant_of(package: Path, function: str = "main") -> Variant:
         function=function,
         inputs=specs(program.inputs),
         outputs=specs(declared for declared, _ in program.outputs),
+        activation_bytes=0,
     )
 
 

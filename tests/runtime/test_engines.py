@@ -9,15 +9,19 @@ import pytest
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, to_edge, to_edge_transform_and_lower
+from executorch.extension.pybindings import portable_lib
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from tm_export.runtime.engines import Engine, EngineError, Session, engines_for, open_session
+from tm_export.runtime.engines import Engine, EngineError, Session, choose_engine, engines_for, open_session
+from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
 from tm_export.runtime.manifest import (
     Block,
     BlockRef,
     BundleError,
+    Call,
     Component,
+    ComponentVariant,
     FileEntry,
     Manifest,
     TensorSpec,
@@ -56,6 +60,7 @@ def variant(path: Path, function: str = "forward") -> Variant:
             TensorSpec(name="shift", dtype="int32", shape=(3,)),
         ),
         outputs=tuple(TensorSpec(name=n, dtype="float32", shape=(2, 3)) for n in ("moved", "doubled")),
+        activation_bytes=4 * (8 + 3 + 6 + 6),
     )
 
 
@@ -194,7 +199,9 @@ def test_missing_kernels_are_named(tmp_path: Path) -> None:
     path = tmp_path / "block.pte"
     path.write_bytes(program.to_executorch().buffer)
     spec = TensorSpec(name="x", dtype="float32", shape=(4,))
-    wanted = Variant(name="full", artifact=path.name, function="forward", inputs=(spec,), outputs=(spec,))
+    wanted = Variant(
+        name="full", artifact=path.name, function="forward", inputs=(spec,), outputs=(spec,), activation_bytes=32
+    )
     with pytest.raises(EngineError, match=r"no kernel for aten::sort\.values.*another lowering"):
         engines_for("executorch")[0].open(path, wanted)
 
@@ -211,12 +218,20 @@ def test_engines_are_found_by_target(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_session_opens_from_a_bundle(tmp_path: Path) -> None:
     path = save_onnx(tmp_path / "block.onnx")
+    function = variant(path)
+    block = Block(name="a", variants=(function,), weight_bytes=60, files=(path.name,))
+    whole = ComponentVariant(
+        name="full",
+        inputs=function.inputs,
+        outputs=function.outputs,
+        calls=(Call(block="a", reads=("x", "shift"), writes=("moved", "doubled")),),
+    )
     manifest = Manifest(
         model="two",
         target="onnx",
         weights="module",
         tool_versions={},
-        components=(Component(name="net", blocks=(Block(name="a", variants=(variant(path),)),)),),
+        components=(Component(name="net", blocks=(block,), variants=(whole,)),),
         files=(FileEntry(path=path.name, bytes=path.stat().st_size, sha256="0" * 64),),
         load_schedule=(BlockRef(component="net", block="a"),),
     )
@@ -224,3 +239,37 @@ def test_a_session_opens_from_a_bundle(tmp_path: Path) -> None:
         assert session.run(INPUTS)["moved"].shape == (2, 3)
     with pytest.raises(BundleError, match="'half'; there are: full"):
         open_session(tmp_path, manifest, "net", "a", "half")
+
+
+def test_an_engine_is_chosen_by_name_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    assert choose_engine("coreml").name == "coreml"
+    assert choose_engine("coreml", "coreml-reference").name == "coreml-reference"
+    assert choose_engine("onnx", threads=2) == OnnxRuntimeEngine(threads=2)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    with pytest.raises(EngineError, match=r"no engine 'coreml' runs target 'coreml' .*; there are: coreml-ref"):
+        choose_engine("coreml", "coreml")
+    with pytest.raises(EngineError, match="threads of engine coreml-reference cannot be chosen"):
+        choose_engine("coreml", threads=2)
+
+
+def test_executorch_runs_in_as_many_threads_as_it_is_told(tmp_path: Path) -> None:
+    path = save_pte(tmp_path / "block.pte")
+    before = portable_lib._threadpool_get_thread_count()
+    try:
+        results = []
+        for threads in (1, 3):
+            with choose_engine("executorch", threads=threads).open(path, variant(path)) as session:
+                assert portable_lib._threadpool_get_thread_count() == threads
+                results.append(session.run(INPUTS)["moved"])
+        np.testing.assert_allclose(results[0], results[1], rtol=1e-6)
+    finally:
+        portable_lib._unsafe_reset_threadpool(before)
+
+
+def test_mapped_and_packed_weights_compute_the_same(tmp_path: Path) -> None:
+    path = save_onnx(tmp_path / "block.onnx")
+    mapped, packed = (OnnxRuntimeEngine(1, weights) for weights in ("mapped", "packed"))
+    with mapped.open(path, variant(path)) as one, packed.open(path, variant(path)) as other:
+        for name, array in one.run(INPUTS).items():
+            np.testing.assert_allclose(array, other.run(INPUTS)[name], rtol=1e-6)

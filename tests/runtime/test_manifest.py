@@ -34,26 +34,34 @@ def manifest_value(root: Path) -> dict[str, Any]:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(content)
     spec = {"name": "x", "dtype": "float16", "shape": [1, 4]}
-    variants = [
-        {"name": n, "artifact": "net/00_a.mlpackage", "function": n, "inputs": [spec], "outputs": [spec]}
-        for n in ("full", "merged")
+    function = {"artifact": "net/00_a.mlpackage", "inputs": [spec], "outputs": [spec], "activation_bytes": 16}
+    variants = [function | {"name": n, "function": n} for n in ("full", "merged")]
+    files = ["net/00_a.mlpackage/Manifest.json", "net/00_a.mlpackage/Data/weight.bin"]
+    block = {"name": "a", "variants": variants, "weight_bytes": 256, "files": files}
+    calls = [{"block": "a", "reads": ["x"], "writes": ["y"]}]
+    ways = [
+        {"name": n, "inputs": [spec], "outputs": [spec | {"name": "y"}], "calls": calls} for n in ("full", "merged")
     ]
-    address = {"component": "net", "block": "a"}
-    golden = {"variant": "full", "inputs": "golden/in.safetensors", "outputs": "golden/out.safetensors"}
+    golden = {
+        "component": "net",
+        "variant": "full",
+        "inputs": "golden/in.safetensors",
+        "outputs": "golden/out.safetensors",
+    }
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "model": "tiny",
         "target": "coreml",
         "weights": "seeded",
         "tool_versions": {"torch": "2.13.0", "coremltools": "9.0"},
-        "components": [{"name": "net", "blocks": [{"name": "a", "variants": variants}]}],
+        "components": [{"name": "net", "blocks": [block], "variants": ways}],
         "files": [
             {"path": path, "bytes": len(content), "sha256": file_sha256(root / path)}
             for path, content in contents.items()
         ],
-        "golden": [address | golden],
-        "load_schedule": [address],
-        "host_program": [address | {"variant": "merged"}],
+        "golden": [golden],
+        "load_schedule": [{"component": "net", "block": "a"}],
+        "host_program": [{"component": "net", "variant": "merged"}],
     }
 
 
@@ -86,11 +94,11 @@ def test_the_committed_schema_is_the_one_of_the_code() -> None:
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "schema version None, this tool reads 1"),
-        ('{"schema_version": 2}', "schema version 2, this tool reads 1"),
+        ("[]", "schema version None, this tool reads 2"),
+        ('{"schema_version": 1}', "schema version 1, this tool reads 2"),
         ('{"schema_version": true}', "schema version True"),
-        ('{"schema_version": 1}', "model: Field required"),
-        ('{"schema_version": 1, "schema_version": 1}', "given twice: 'schema_version'"),
+        ('{"schema_version": 2}', "model: Field required"),
+        ('{"schema_version": 2, "schema_version": 2}', "given twice: 'schema_version'"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -131,17 +139,44 @@ def test_dangling_names_are_refused(tmp_path: Path) -> None:
         ("load_schedule", {"component": "net", "block": "b"}, "'b'; there are: a"),
         (
             "host_program",
-            {"component": "net", "block": "a", "variant": "half"},
+            {"component": "net", "variant": "half"},
             "'half'; there are: full, merged",
         ),
     ):
         refused(tmp_path, manifest_value(tmp_path) | {key: [change]}, message)
     value = manifest_value(tmp_path)
-    value["files"] = value["files"][2:]
-    refused(tmp_path, value, "artifact 'net/00_a.mlpackage' of block 'a' is not among the files")
+    value["components"][0]["blocks"][0]["variants"][0]["artifact"] = "net/01_a.mlpackage"
+    refused(tmp_path, value, "artifact 'net/01_a.mlpackage' of block 'a' is not among the files")
+    value = manifest_value(tmp_path)
+    value["files"] = value["files"][1:]
+    refused(tmp_path, value, "file 'net/00_a.mlpackage/Manifest.json' of block 'a' is not among the files")
     value = manifest_value(tmp_path)
     del value["files"][3]
     refused(tmp_path, value, "golden file 'golden/out.safetensors' is not among the files")
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        (("calls",), [{"block": "b", "reads": ["x"], "writes": ["y"]}], "no block of component 'net' is called 'b'"),
+        (("calls", 0, "reads"), ["z"], "block 'a' reads value 'z' before anything writes it"),
+        (("calls", 0, "reads"), [], "with 0 inputs and 1 outputs, it has 1 and 1"),
+        (("calls", 0, "writes"), ["x"], "value 'x' is written twice"),
+        (("inputs", 0, "shape"), [1, 5], r"reads 'x' as float16\[1, 4\], it is float16\[1, 5\]"),
+        (("inputs", 0, "dtype"), "float32", r"reads 'x' as float16\[1, 4\], it is float32\[1, 4\]"),
+        (("outputs", 0, "shape"), [4], r"returns 'y' as float16\[4\], it is float16\[1, 4\]"),
+        (("outputs", 0, "name"), "w", "returns value 'w' before anything writes it"),
+    ],
+)
+def test_calls_that_do_not_fit_their_blocks_are_refused(
+    place: tuple[Any, ...], change: Any, message: str, tmp_path: Path
+) -> None:
+    value = json.loads(json.dumps(manifest_value(tmp_path)))  # no part of it in two places
+    entry: Any = value["components"][0]["variants"][0]
+    for step in place[:-1]:
+        entry = entry[step]
+    entry[place[-1]] = change
+    refused(tmp_path, value, message)
 
 
 def test_unknown_fields_and_values_are_refused(tmp_path: Path) -> None:

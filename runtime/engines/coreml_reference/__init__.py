@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import coremltools
 import numpy as np
@@ -13,9 +14,14 @@ import torch
 from tm_export.runtime.engines.base import Array, EngineError, Session, require_artifact
 from tm_export.runtime.engines.coreml_reference.evaluator import Plan, UnknownOp, evaluate, plan
 from tm_export.runtime.engines.coreml_reference.program import ValueType, load_program
-from tm_export.runtime.manifest import TensorSpec, Variant
+from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.manifest import Block, TensorSpec, Variant
 
 __all__ = ["CoreMLReferenceEngine", "UnknownOp"]
+
+
+_PROGRAM_BYTES: Final = 4 * 2**20
+"""What a program takes beside its weights, rounded up."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,19 @@ class CoreMLReferenceEngine:
 
     name = "coreml-reference"
     version = coremltools.__version__
+    loads_while_running = True
+
+    def footprint(self, block: Block, variant: Variant) -> Footprint:
+        """A copy of the weights and, while they are read, the package's own; a weight is widened when it is used.
+
+        Measured on 2 cores with six products of 17 MB each: 1.33 times the weights when open (1.17 if they are 16 bit),
+        2.3 times at the peak of loading. `run_bytes` is a bound: no more than all weights widened at once.
+        """
+        return Footprint(
+            open_bytes=block.weight_bytes * 4 // 3 + _PROGRAM_BYTES,
+            load_bytes=block.weight_bytes,
+            run_bytes=block.weight_bytes + 2 * variant.activation_bytes,
+        )
 
     def open(self, artifact: Path, variant: Variant) -> Session:
         """Reads one function of an `.mlpackage`.

@@ -1,0 +1,271 @@
+"""From blocks to artifacts: each distinct program is converted once, and its other blocks are written by weights."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from tm_export.exporters.journal import Journal, step_key
+from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.pieces import BlockPieces
+from tm_export.exporters.prepare import Prepared
+from tm_export.exporters.progress import Progress
+from tm_export.exporters.records import StageRecord
+from tm_export.exporters.retrace import KEEP, retrace
+from tm_export.exporters.rewrite import lower_merges
+from tm_export.exporters.stopwatch import Stopwatch
+from tm_export.exporters.targets.base import Function, Legalized, Signature, Target
+from tm_export.exporters.template import NotATemplate, Slot, fill, find_slots
+from tm_export.exporters.tensors import is_fake, probe_tensor, tensors_of, with_tensors
+from tm_export.exporters.tool_versions import tool_versions
+from tm_export.exporters.weights import block_weights, fingerprint_of
+from tm_export.exporters.worker import Emission, start_emission
+
+STEM: Final = "block"
+"""What every block is called while it is converted, so that blocks of one program become equal files."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where an export works.
+
+    Attributes:
+        bundle: the bundle's folder, as far as it is.
+        scratch: for what is not part of it.
+        journal: what has been finished.
+        jobs: how many conversions may run at a time.
+    """
+
+    bundle: Path
+    scratch: Path
+    journal: Journal
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A component's artifacts.
+
+    `programs` says how many different programs its blocks are, `conversions` how often a converter ran for them:
+    more often where an artifact cannot be written by weights.
+    """
+
+    programs: int
+    conversions: int
+    stages: tuple[StageRecord, ...]
+    legalized: Mapping[str, Mapping[str, Legalized]]
+    """Each program that was converted, by its structure and variant; its weights are shapes alone."""
+
+
+def convert(
+    prepared: Prepared, target: Target, options: ExportOptions, workshop: Workshop, report: Progress
+) -> Converted:
+    """Write the artifacts of all blocks to the component's folder in the bundle; raises `ConversionRefused`."""
+    converter = _Converter(prepared, target, options, workshop, report)
+    groups: dict[str, list[int]] = {}
+    for i, block in enumerate(prepared.blocks):
+        groups.setdefault(block.structure, []).append(i)
+    pending = [group for group in groups.values() if not converter.finished(group)]
+    running: list[_Running] = []
+    for group in pending:
+        if len(running) >= workshop.jobs:
+            converter.finish(running.pop(0))
+        running.append(converter.start(group))
+    for each in running:
+        converter.finish(each)
+    return Converted(len(groups), converter.conversions, tuple(converter.stages), converter.legalized)
+
+
+def lower(program: ExportedProgram, target: Target, options: ExportOptions) -> Legalized:
+    """A raised program in the operators that the target runs best."""
+    program = retrace(program, lambda _node, _values: KEEP)  # a piece's inputs have strides of their own
+    half = target.precision(options) == "fp16"
+    return target.legalize(lower_merges(program, target.costs(options), options, half=half), options)
+
+
+def block_name(index: int, count: int) -> str:
+    """What a block is called: its number, in digits enough for all."""
+    return f"{index:0{max(2, len(str(count - 1)))}d}"
+
+
+def signature_of_piece(prepared: Prepared, block: BlockPieces, variant: str) -> Signature:
+    """Names of a piece's inputs and outputs in its artifact: public ones for a component that is one block."""
+    if len(prepared.blocks) == 1:
+        return prepared.signature
+    piece = block.pieces[variant]
+    return Signature(tuple(f"x{i}" for i in range(len(piece.reads))), tuple(f"y{i}" for i in range(len(piece.writes))))
+
+
+def weights_of(prepared: Prepared, block: BlockPieces) -> dict[str, Tensor]:
+    """A block's weights, in the dtypes that its pieces compute with."""
+    dtypes = {
+        name: tensor.dtype
+        for piece in block.pieces.values()
+        for name, tensor in tensors_of(piece.program).items()
+        if name in block.weights
+    }
+    return block_weights(prepared.weights, block.weights, dtypes)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A conversion under way: for which blocks, over which tensors, by what recipe for each variant."""
+
+    group: list[int]
+    emission: Emission
+    legalized: Mapping[str, Legalized]
+    probes: Mapping[str, Tensor] | None
+    watch: Stopwatch
+
+
+class _Converter:
+    def __init__(
+        self, prepared: Prepared, target: Target, options: ExportOptions, workshop: Workshop, report: Progress
+    ) -> None:
+        self._prepared, self._target, self._options = prepared, target, options
+        self._workshop, self._report = workshop, report
+        self._folder = workshop.bundle / prepared.source.name
+        self._keys: dict[int, str] = {}
+        self.legalized: dict[str, dict[str, Legalized]] = {}
+        self.conversions = 0
+        self.stages: list[StageRecord] = []
+
+    def finished(self, group: list[int]) -> bool:
+        """Whether all these blocks are written."""
+        return all(self._workshop.journal.recall(self._key(i)) is not None for i in group)
+
+    def start(self, group: list[int]) -> _Running:
+        """Start to convert the program of these blocks: over its own weights if it is one, else over probes."""
+        first = self._prepared.blocks[group[0]]
+        watch = Stopwatch(self._prepared.source.name, self._label(group), self._report)
+        with watch.stage("lower"):
+            probes = None
+            weights = weights_of(self._prepared, first) if self._is_streamed(first) or len(group) > 1 else {}
+            if len(group) > 1:
+                weights = probes = {name: probe_tensor(name, tensor) for name, tensor in weights.items()}
+            legalized = {
+                variant: lower(with_tensors(piece.program, weights), self._target, self._options)
+                for variant, piece in first.pieces.items()
+            }
+        functions = {
+            variant: Function(each.program, signature_of_piece(self._prepared, first, variant))
+            for variant, each in legalized.items()
+        }
+        emission = start_emission(functions, STEM, self._target, self._options, self._workshop.scratch)
+        self.conversions += 1
+        self.legalized[first.structure] = {
+            variant: Legalized(_without_weights(each, weights), each.recipe) for variant, each in legalized.items()
+        }
+        return _Running(group, emission, legalized, probes, watch)
+
+    def finish(self, running: _Running) -> None:
+        """Wait for a conversion, and write its blocks."""
+        with running.watch.stage("convert"):
+            running.watch.worker_peak_bytes = running.emission.wait()
+        self.stages += running.watch.records
+        try:
+            if running.probes is None:
+                self._place(running.emission.folder, running.group[0])
+            else:
+                self._write_all(running, running.probes)
+        finally:
+            running.emission.discard()
+
+    def _write_all(self, running: _Running, probes: Mapping[str, Tensor]) -> None:
+        followed = {
+            f"{variant}/{name}": tensor
+            for variant, each in running.legalized.items()
+            for name, tensor in each.recipe.follow(probes).items()
+            if name in tensors_of(each.program)
+        }
+        watch = Stopwatch(self._prepared.source.name, self._label(running.group), self._report)
+        try:
+            with watch.stage("find weights"):
+                slots = find_slots(running.emission.folder, _distinct(followed))
+        except NotATemplate as problem:
+            self._report.say(f"{self._prepared.source.name}: {problem}; each block is converted by itself")
+            for i in running.group:
+                self.finish(self.start([i]))
+            return
+        with watch.stage("write"):
+            for i in running.group:
+                if self._workshop.journal.recall(self._key(i)) is None:
+                    self._write(running, slots, i)
+        self.stages += watch.records
+
+    def _write(self, running: _Running, slots: tuple[Slot, ...], i: int) -> None:
+        """Write one block into a copy of the artifact."""
+        weights = weights_of(self._prepared, self._prepared.blocks[i])
+        tensors = {
+            f"{variant}/{name}": tensor
+            for variant, each in running.legalized.items()
+            for name, tensor in each.recipe.follow(weights).items()
+        }
+        with tempfile.TemporaryDirectory(prefix="writing-", dir=self._workshop.scratch) as folder:
+            fill(running.emission.folder, slots, tensors, Path(folder))
+            self._target.seal(Path(folder))
+            self._place(Path(folder), i)
+
+    def _place(self, made: Path, i: int) -> None:
+        """Move a block's artifacts into the bundle."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        files = []
+        for path in sorted(made.iterdir()):
+            place = self._folder / path.name.replace(STEM, block_name(i, len(self._prepared.blocks)), 1)
+            if place.is_dir():
+                shutil.rmtree(place)
+            path.replace(place)
+            files += [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
+        names = [file.relative_to(self._workshop.bundle).as_posix() for file in files]
+        self._workshop.journal.record(self._key(i), files, names)
+
+    def _key(self, i: int) -> str:
+        if i not in self._keys:
+            self._keys[i] = self._new_key(self._prepared.blocks[i], i)
+        return self._keys[i]
+
+    def _new_key(self, block: BlockPieces, i: int) -> str:
+        return step_key(
+            "block",
+            self._prepared.source.name,
+            block_name(i, len(self._prepared.blocks)),
+            block.structure,
+            self._prepared.weights.fingerprint(block.weights.values()),
+            sorted(asdict(self._options).items()),
+            [signature_of_piece(self._prepared, block, variant) for variant in block.pieces],
+            sorted(tool_versions(self._target.name).items()),
+        )
+
+    def _label(self, group: list[int]) -> str:
+        count = len(self._prepared.blocks)
+        if count == 1:
+            return ", ".join(self._prepared.raised)
+        same = f" and {len(group) - 1} like it" if len(group) > 1 else ""
+        return f"block {block_name(group[0], count)}{same}"
+
+    def _is_streamed(self, block: BlockPieces) -> bool:
+        return any(is_fake(t) for piece in block.pieces.values() for t in tensors_of(piece.program).values())
+
+
+def _without_weights(legalized: Legalized, weights: Mapping[str, Tensor]) -> ExportedProgram:
+    """The program over shapes where it holds weights that were read for it: others are in memory anyway."""
+    if not weights:
+        return legalized.program
+    held = tensors_of(legalized.program)
+    made = {name: held[name].to("meta") for name in legalized.recipe.follow(weights) if name in held}
+    return with_tensors(legalized.program, made)
+
+
+def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor once: variants hold the same ones."""
+    seen: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        seen.setdefault(fingerprint_of(tensor), name)
+    return {name: tensors[name] for name in seen.values()}

@@ -1,0 +1,114 @@
+"""From a component to blocks that can be converted: capture, raise its merges, cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+
+from tm_export.exporters.capture import capture
+from tm_export.exporters.describe import signature_of
+from tm_export.exporters.errors import UsageError
+from tm_export.exporters.liveness import liveness_of, stored_bytes, weight_keys
+from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.partition import Need, partition
+from tm_export.exporters.pieces import BlockPieces, cut, whole, with_own_outputs
+from tm_export.exporters.progress import Progress
+from tm_export.exporters.records import StageRecord
+from tm_export.exporters.retrace import arguments, value_of
+from tm_export.exporters.rewrite import Raised, raise_merges
+from tm_export.exporters.sources import ComponentSource
+from tm_export.exporters.stopwatch import Stopwatch
+from tm_export.exporters.targets.base import Signature
+from tm_export.exporters.tensors import tensors_of
+from tm_export.exporters.weights import ModuleWeights, WeightReader
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A component in blocks.
+
+    Attributes:
+        source: what it was made from.
+        signature: its public inputs and outputs, the same for all variants.
+        raised: each variant whole.
+        outputs: shapes and dtypes of each variant's outputs, without values.
+        blocks: what is converted, in the order of running.
+        needs: what each block takes.
+        weights: where they are read from.
+        stages: what it took.
+    """
+
+    source: ComponentSource
+    signature: Signature
+    raised: Mapping[str, Raised]
+    outputs: Mapping[str, tuple[Tensor, ...]]
+    blocks: tuple[BlockPieces, ...]
+    needs: tuple[Need, ...]
+    weights: WeightReader
+    stages: tuple[StageRecord, ...]
+
+
+def prepare(component: ComponentSource, options: ExportOptions, report: Progress) -> Prepared:
+    """Capture every variant of a component, find its merges, and cut it into blocks.
+
+    Raises:
+        BudgetExceeded: no cut makes every block fit the block budget.
+        UsageError: the component must be cut, and its variants have different weights.
+    """
+    raised: dict[str, Raised] = {}
+    stages: list[StageRecord] = []
+    for name, build in component.variants.items():
+        watch = Stopwatch(component.name, name, report)
+        with watch.stage("capture"):
+            captured = capture(build(), component.example_inputs, options.seed)
+        with watch.stage("rewrite"):
+            raised[name] = raise_merges(captured, options.seed)
+        stages += watch.records
+    programs = {name: each.program for name, each in raised.items()}
+    if options.block_budget is not None:
+        programs = {name: with_own_outputs(program) for name, program in programs.items()}
+    outputs = {name: tuple(map(value_of, _outputs(program))) for name, program in programs.items()}
+    signature = signature_of(component, next(iter(outputs.values())))
+    lives = [liveness_of(program) for program in programs.values()]
+    sizes = {key: size for program in programs.values() for key, size in stored_bytes(program, _itemsize).items()}
+    found = partition(lives, sizes, options.block_budget)
+    if len(found.needs) == 1:
+        blocks: tuple[BlockPieces, ...] = (whole(programs, signature.inputs, signature.outputs),)
+    else:
+        cuts = [each.positions for each in found.cuts]
+        blocks = cut(programs, cuts, signature.inputs, signature.outputs)
+    weights = component.weights or _module_weights(component.name, programs, shared=len(blocks) > 1)
+    return Prepared(component, signature, raised, outputs, blocks, found.needs, weights, tuple(stages))
+
+
+def _itemsize(dtype: torch.dtype) -> int:
+    return dtype.itemsize
+
+
+def _outputs(program: ExportedProgram) -> list[fx.Node]:
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    return list(arguments(output)[0])
+
+
+def _module_weights(component: str, programs: Mapping[str, ExportedProgram], *, shared: bool) -> ModuleWeights:
+    """The weights that the captured programs hold; if blocks share them, they must be the same in all variants."""
+    tensors: dict[str, Tensor] = {}
+    for variant, program in programs.items():
+        held = tensors_of(program)
+        for key in weight_keys(program).values():
+            tensor = held[key]
+            if shared and key in tensors and not _same(tensors[key], tensor):
+                raise UsageError(
+                    f"weight {key!r} of {component} is not the same in variant {variant!r}: variants can be cut into "
+                    "blocks only over the same weights; export them as models of their own, or without --block-budget"
+                )
+            tensors[key] = tensor
+    return ModuleWeights(tensors)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.data_ptr() == other.data_ptr() or torch.equal(one, other)

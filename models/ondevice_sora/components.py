@@ -1,0 +1,147 @@
+"""The networks of On-device Sora as components: builders, example inputs, published checkpoints.
+
+All take their weights from a checkpoint; a preset may seed them instead.
+"""
+
+from functools import partial
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from tm_export.models.ondevice_sora.config import (
+    DenoiserConfig,
+    SpatialVaeConfig,
+    TemporalVaeConfig,
+    TextEncoderConfig,
+    Variant,
+)
+from tm_export.models.ondevice_sora.denoiser import Denoiser
+from tm_export.models.ondevice_sora.spatial_vae import VaeSpatial
+from tm_export.models.ondevice_sora.temporal_vae import VaeTemporal
+from tm_export.models.ondevice_sora.text_encoder import END_TOKEN, FIRST_WORD, TextEncoder
+from tm_export.models.ondevice_sora.weights import open_text_encoder, open_vae_spatial, open_vae_temporal
+from tm_export.models.registry import ComponentSpec, PublishedCheckpoint
+
+VARIANTS: Final[tuple[Variant, ...]] = ("full", "merged")
+T5: Final = PublishedCheckpoint("DeepFloyd/t5-v1_1-xxl", folder="text_encoder", dtype=torch.float32)
+STDIT3: Final = PublishedCheckpoint("hpcai-tech/OpenSora-STDiT-v3", folder="denoiser", dtype=torch.float32)
+VAE: Final = PublishedCheckpoint("hpcai-tech/OpenSora-VAE-v1.2", folder="vae", dtype=torch.float32)
+
+
+def build_denoiser(config: DenoiserConfig, variant: Variant) -> Denoiser:
+    """Return the denoiser in evaluation mode, its weights as PyTorch initialises them."""
+    return Denoiser(config, variant).eval()
+
+
+def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
+    """Return the text encoder in evaluation mode, its weights as PyTorch initialises them."""
+    return TextEncoder(config).eval()
+
+
+def build_vae_temporal(config: TemporalVaeConfig) -> VaeTemporal:
+    """Return the temporal decoder in evaluation mode, its weights as PyTorch initialises them."""
+    return VaeTemporal(config).eval()
+
+
+def build_vae_spatial(config: SpatialVaeConfig) -> VaeSpatial:
+    """Return the spatial decoder in evaluation mode, its weights as PyTorch initialises them."""
+    return VaeSpatial(config).eval()
+
+
+def denoiser_inputs(config: DenoiserConfig, seed: int) -> tuple[Tensor, ...]:
+    """Return inputs of `Denoiser.forward` for a prompt and the empty one, two thirds of the text real."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (2, config.in_channels, config.frames, config.height, config.width)
+    text = (2, 1, config.text_tokens, config.caption_channels)
+    return (
+        torch.randn(size, generator=generator),
+        torch.full((2,), 691.0),
+        torch.randn(text, generator=generator),
+        text_mask(config.text_tokens),
+        torch.full((1,), 24.0),
+    )
+
+
+def text_encoder_inputs(config: TextEncoderConfig, seed: int) -> tuple[Tensor, ...]:
+    """Return inputs of `TextEncoder.forward`: random tokens and the end token, two thirds of the text real."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = text_mask(config.text_tokens)
+    tokens = torch.randint(FIRST_WORD, config.vocab_size, mask.shape, generator=generator)
+    tokens[:, int(mask.sum()) - 1] = END_TOKEN
+    return tokens * mask.long(), mask
+
+
+def text_mask(text_tokens: int) -> Tensor:
+    """Return the mask [1, L] of a prompt that takes two thirds of the text."""
+    mask = torch.zeros(1, text_tokens)
+    mask[:, : max(1, 2 * text_tokens // 3)] = 1
+    return mask
+
+
+def vae_temporal_inputs(config: TemporalVaeConfig, seed: int) -> tuple[Tensor, ...]:
+    """Return one window of a normalised latent video [1, 4, T, H, W]."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(1, config.latent_channels, config.frames, config.height, config.width, generator=generator),)
+
+
+def vae_spatial_inputs(config: SpatialVaeConfig, seed: int) -> tuple[Tensor, ...]:
+    """Return frames [F, 4, H, W] at the scale of the temporal VAE's."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(config.frames, config.latent_channels, config.height, config.width, generator=generator)
+    return (config.latent_scale * noise,)
+
+
+def denoiser_component(config: DenoiserConfig) -> ComponentSpec:
+    """Return the denoiser in its two variants."""
+    return ComponentSpec(
+        name="denoiser",
+        variants={name: partial(build_denoiser, config, name) for name in VARIANTS},
+        example_inputs=partial(denoiser_inputs, config),
+        input_names=("x", "timestep", "y", "mask", "fps"),
+        output_names=("prediction",),
+        weights="checkpoint",
+        published=STDIT3,
+    )
+
+
+def text_encoder_component(config: TextEncoderConfig) -> ComponentSpec:
+    """Return the text encoder."""
+    return ComponentSpec(
+        name="text_encoder",
+        variants={"full": partial(build_text_encoder, config)},
+        example_inputs=partial(text_encoder_inputs, config),
+        input_names=("input_ids", "mask"),
+        output_names=("states",),
+        weights="checkpoint",
+        open_weights=open_text_encoder,
+        published=T5,
+    )
+
+
+def vae_temporal_component(config: TemporalVaeConfig) -> ComponentSpec:
+    """Return the temporal half of the VAE's decoder."""
+    return ComponentSpec(
+        name="vae_temporal",
+        variants={"full": partial(build_vae_temporal, config)},
+        example_inputs=partial(vae_temporal_inputs, config),
+        input_names=("latent",),
+        output_names=("frames",),
+        weights="checkpoint",
+        open_weights=open_vae_temporal,
+        published=VAE,
+    )
+
+
+def vae_spatial_component(config: SpatialVaeConfig) -> ComponentSpec:
+    """Return the spatial half of the VAE's decoder."""
+    return ComponentSpec(
+        name="vae_spatial",
+        variants={"full": partial(build_vae_spatial, config)},
+        example_inputs=partial(vae_spatial_inputs, config),
+        input_names=("frames",),
+        output_names=("pictures",),
+        weights="checkpoint",
+        open_weights=open_vae_spatial,
+        published=VAE,
+    )

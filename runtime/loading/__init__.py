@@ -1,0 +1,1 @@
+"""Loads and runs a component's blocks inside a memory budget."""

@@ -1,0 +1,1 @@
+"""Measures what a bundle costs: load and run times, memory, bytes read; and shows it."""
