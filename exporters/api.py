@@ -41,6 +41,7 @@ def export(
     checkpoint: str | Path | None = None,
     seed: int = 0,
     block_budget: int | str | None = None,
+    weights: Precision | None = None,
     jobs: int = 1,
     verify: Extent = "all",
     resume: bool = True,
@@ -62,6 +63,7 @@ def export(
         seed: for random choices inside the model.
         block_budget: the most bytes that a block may take, its weights and activations together, as a number or
             such as "200MB"; None gives one block.
+        weights: what weights are stored in, the precision unless given.
         jobs: how many conversions may run at a time.
         verify: `all` blocks and all of them together, or one block of each program that was `converted`.
         resume: go on where an interrupted export of the same stopped.
@@ -70,7 +72,7 @@ def export(
     Raises:
         ExportError: the subclass and its `exit_code` say which kind of thing went wrong.
     """
-    options = ExportOptions(precision, backend, merge_lowering, seed, parse_block_budget(block_budget))
+    options = ExportOptions(precision, backend, merge_lowering, seed, parse_block_budget(block_budget), weights)
     effort = Effort(jobs, verify, resume)
     if isinstance(module, str):
         if example_inputs is not None:

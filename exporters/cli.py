@@ -64,6 +64,7 @@ class Request:
     """A parsed command line."""
 
     model: str
+    components: tuple[str, ...]
     targets: tuple[str, ...]
     out: Path
     options: ExportOptions
@@ -91,6 +92,10 @@ def _parse(
         list[str] | None,
         typer.Option(help="coreml, onnx or executorch; may be repeated.", rich_help_panel=_WHAT),
     ] = None,
+    component: Annotated[
+        list[str] | None,
+        typer.Option(help="Export this component alone; may be repeated.", rich_help_panel=_WHAT),
+    ] = None,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Bundles go to OUT/MODEL-TARGET/.", rich_help_panel=_WHAT)
     ] = Path("out"),
@@ -101,6 +106,10 @@ def _parse(
     precision: Annotated[
         Precision | None,
         typer.Option(help="Core ML's default is fp16, others' fp32.", rich_help_panel=_HOW),
+    ] = None,
+    weights: Annotated[
+        Precision | None,
+        typer.Option(help="What weights are stored in: fp16 halves them under fp32, too.", rich_help_panel=_HOW),
     ] = None,
     backend: Annotated[Backend, typer.Option(help="ExecuTorch's delegate.", rich_help_panel=_HOW)] = "xnnpack",
     merge_lowering: Annotated[
@@ -152,9 +161,10 @@ def _parse(
 ) -> Request:
     return Request(
         model=model,
+        components=tuple(dict.fromkeys(component or ())),
         targets=tuple(dict.fromkeys(target or ())),
         out=out,
-        options=ExportOptions(precision, backend, merge_lowering, seed, parse_block_budget(block_budget)),
+        options=ExportOptions(precision, backend, merge_lowering, seed, parse_block_budget(block_budget), weights),
         effort=Effort(jobs, verify, resume),
         checkpoint=checkpoint,
         force=force,
@@ -226,7 +236,7 @@ def _answer(request: Request) -> Mapping[str, Any]:
 
     for target in request.targets:  # before any work
         find_target(target).precision(request.options)
-    source = source_of(request.model, request.options.seed, request.checkpoint)
+    source = source_of(request.model, request.options.seed, request.checkpoint, request.components)
     progress = _progress(request)
     if source.weights == "seeded":
         progress.say(f"the weights of {source.name} are seeded, not trained: it runs, but its outputs mean nothing")

@@ -6,7 +6,7 @@ Each stage is a function from one typed value to the next; this file says in whi
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from tm_export.exporters.convert import Workshop, convert
 from tm_export.exporters.describe import merge_sites
@@ -17,7 +17,7 @@ from tm_export.exporters.progress import Progress
 from tm_export.exporters.records import ComponentBlocks, ExportReport, MergeSite
 from tm_export.exporters.report.page import Picture
 from tm_export.exporters.report.pictures import region_pictures
-from tm_export.exporters.sources import ModelSource
+from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.staging import Staging
 from tm_export.exporters.targets.base import Target
 from tm_export.exporters.verify.component import verify_component
@@ -35,7 +35,7 @@ class Compiled:
 
 
 def compile_model(
-    source: ModelSource, target: Target, options: ExportOptions, effort: Effort, staging: Staging, report: Progress
+    source: ModelSource, target: Target, asked: ExportOptions, effort: Effort, staging: Staging, report: Progress
 ) -> Compiled:
     """Export every variant of every component to files under `staging.bundle`, and verify each.
 
@@ -44,8 +44,11 @@ def compile_model(
     """
     started = time.monotonic()
     workshop = Workshop(staging.bundle, staging.scratch, staging.journal, effort.jobs)
-    compiled = Compiled((), (), ExportReport.empty(source.name, target.name, _said(target, options)))
+    compiled = Compiled((), (), ExportReport.empty(source.name, target.name, _said(target, asked)))
     for component in source.components:
+        options = options_for(component, target, asked)
+        if options != asked:
+            report.say(f"{component.name} is computed in fp32, its weights stored in 16 bits: it overflows fp16")
         prepared = prepare(component, options, report)
         converted = convert(prepared, target, options, workshop, report)
         described = component_of(prepared, target, staging.bundle)
@@ -81,8 +84,19 @@ def plan(
     source: ModelSource, target: Target, options: ExportOptions, report: Progress
 ) -> tuple[tuple[Prepared, tuple[MergeSite, ...]], ...]:
     """The blocks of each component, and the merge sites that an export would rewrite; nothing is written."""
-    prepared = [prepare(component, options, report) for component in source.components]
-    return tuple((each, _sites(each, target, options)) for each in prepared)
+    planned = []
+    for component in source.components:
+        own = options_for(component, target, options)
+        prepared = prepare(component, own, report)
+        planned.append((prepared, _sites(prepared, target, own)))
+    return tuple(planned)
+
+
+def options_for(component: ComponentSource, target: Target, options: ExportOptions) -> ExportOptions:
+    """The options for one component: one that overflows fp16 is computed in fp32, and still stored in 16 bits."""
+    if component.needs_fp32 and target.precision(options) == "fp16":
+        return replace(options, precision="fp32", weights=options.weights or "fp16")
+    return options
 
 
 def _said(target: Target, options: ExportOptions) -> dict[str, object]:

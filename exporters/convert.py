@@ -147,7 +147,8 @@ class _Converter:
         watch = Stopwatch(self._prepared.source.name, self._label(group), self._report)
         with watch.stage("lower"):
             probes = None
-            weights = weights_of(self._prepared, first) if self._is_streamed(first) or len(group) > 1 else {}
+            held = not self._is_streamed(first) and len(group) == 1 and self._options.weights != "fp16"
+            weights = {} if held else weights_of(self._prepared, first)
             if len(group) > 1:
                 weights = probes = {name: probe_tensor(name, tensor) for name, tensor in weights.items()}
             legalized = {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
@@ -171,14 +170,7 @@ def _shape(node: fx.Node) -> Any:
     return tuple(tuple(each.shape) for each in value) if isinstance(value, list | tuple) else str(value)
 
 
-def stored_bytes(program: ExportedProgram, element_bytes: Callable[[torch.dtype], int]) -> dict[str, int]:
-    """Bytes that each weight takes in an artifact, by the module's key."""
-    return dict(_stored(program, element_bytes))
-
-
-def _stored(program: ExportedProgram, element_bytes: Callable[[torch.dtype], int]) -> Iterator[tuple[str, int]]:
+def weight_bytes(program: ExportedProgram, stored: Callable[[Tensor], int]) -> dict[str, int]:
+    """Bytes that each weight takes in an artifact, by the module's key; `stored` counts those of one."""
     keys = weight_keys(program)
-    for node in placeholders_of(program.graph):
-        if node.name in keys:
-            value = node.meta["val"]
-            yield keys[node.name], value.numel() * element_bytes(value.dtype)
+    return {keys[node.name]: stored(node.meta["val"]) for node in placeholders_of(program.graph) if node.name in keys}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ Modules = nn.Module | Mapping[str, nn.Module]
 """A module, or several variants by name that take the same inputs."""
 
 
-def source_of(model: str, seed: int, checkpoint: Path | None = None) -> ModelSource:
+def source_of(model: str, seed: int, checkpoint: Path | None = None, components: Sequence[str] = ()) -> ModelSource:
     """The source of what `-m MODEL` names.
 
     Args:
@@ -38,13 +39,14 @@ def source_of(model: str, seed: int, checkpoint: Path | None = None) -> ModelSou
             an `nn.Module`, or a dict of them by variant, and a tensor or a tuple or list of tensors.
         seed: for a registry model's example inputs.
         checkpoint: a registry model's weights, a file or a folder.
+        components: those of the model that are wanted; all if none is named.
 
     Raises:
         UsageError: there is no such thing, or it does not give what it should. Of a checkpoint only the headers
             are read here; a damaged tensor is found when its block is emitted.
     """
     if ":" not in model and not model.endswith(".py"):
-        return _source_of_registry(model, seed, checkpoint)
+        return _source_of_registry(model, seed, checkpoint, components)
     if checkpoint is not None:
         raise UsageError(f"--checkpoint is for registry models: let {model} itself load {checkpoint}")
     file, _, function = model.rpartition(":") if ":" in model else (model, "", "")
@@ -55,7 +57,9 @@ def source_of(model: str, seed: int, checkpoint: Path | None = None) -> ModelSou
             "(or a dict of them by variant) and a tensor or a tuple of tensors"
         )
     modules, example_inputs = returned
-    return source_of_module(modules, example_inputs, f"{Path(file).stem}-{function}")
+    source = source_of_module(modules, example_inputs, f"{Path(file).stem}-{function}")
+    _chosen(model, source.components, components)
+    return source
 
 
 def source_of_module(modules: Modules, example_inputs: object, name: str) -> ModelSource:
@@ -86,12 +90,24 @@ def source_of_module(modules: Modules, example_inputs: object, name: str) -> Mod
     return ModelSource(name=name, components=(component,), weights="module")
 
 
-def _source_of_registry(model: str, seed: int, checkpoint: Path | None) -> ModelSource:
+_Named = TypeVar("_Named", ComponentSpec, ComponentSource)
+
+
+def _chosen(model: str, components: tuple[_Named, ...], names: Sequence[str]) -> tuple[_Named, ...]:
+    known = [component.name for component in components]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"model {model!r} has no component {name!r}: choose one of {', '.join(known)}")
+    return tuple(component for component in components if not names or component.name in names)
+
+
+def _source_of_registry(model: str, seed: int, checkpoint: Path | None, components: Sequence[str]) -> ModelSource:
     try:
         spec = find_model(model)
     except UnknownModel as error:
         raise UsageError(f"{error}; or give your own as FILE.py:FUNC") from error
-    for component in spec.components:
+    chosen = _chosen(model, spec.components, components)
+    for component in chosen:
         if component.weights == "checkpoint" and checkpoint is None:
             raise UsageError(
                 f"model {model!r} has no weights of its own for its {component.name}: give them with "
@@ -99,8 +115,8 @@ def _source_of_registry(model: str, seed: int, checkpoint: Path | None) -> Model
             )
     return ModelSource(
         name=spec.name,
-        components=tuple(_registry_component(component, seed, checkpoint) for component in spec.components),
-        weights="checkpoint" if checkpoint is not None else spec.components[0].weights,
+        components=tuple(_registry_component(component, seed, checkpoint) for component in chosen),
+        weights="checkpoint" if checkpoint is not None else chosen[0].weights,
     )
 
 
@@ -111,6 +127,7 @@ def _registry_component(spec: ComponentSpec, seed: int, checkpoint: Path | None)
         example_inputs=spec.example_inputs(seed),
         input_names=spec.input_names,
         output_names=spec.output_names,
+        needs_fp32=spec.needs_fp32,
     )
     if checkpoint is None:
         return component

@@ -42,7 +42,8 @@ class ExportOptions:
 
     `precision` None means the target's own default: fp16 for Core ML, fp32 elsewhere. `backend` is ExecuTorch's.
     `seed` fixes random choices made inside the model, such as a random split of tokens. `block_budget` bounds the
-    bytes of each block, its weights and activations together; None gives one block.
+    bytes of each block, its weights and activations together; None gives one block. `weights` is what they are stored
+    in, the precision unless given: fp16 under fp32 halves the files and changes nothing else.
     """
 
     precision: Precision | None = None
@@ -50,6 +51,7 @@ class ExportOptions:
     merge_lowering: MergeLowering = "auto"
     seed: int = 0
     block_budget: int | None = None
+    weights: Precision | None = None
 
     def __post_init__(self) -> None:
         """Refuse values outside the lists above, and a budget that nothing fits."""
@@ -57,6 +59,7 @@ class ExportOptions:
             raise UsageError(f"block budget {self.block_budget} is no size: give a positive number of bytes")
         for name, allowed in (
             ("precision", Precision),
+            ("weights", Precision),
             ("backend", Backend),
             ("merge_lowering", MergeLowering),
         ):

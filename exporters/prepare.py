@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, fx
@@ -12,7 +13,8 @@ from torch.export import ExportedProgram
 from tm_export.exporters.capture import capture
 from tm_export.exporters.describe import signature_of
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.liveness import liveness_of, stored_bytes, weight_keys
+from tm_export.exporters.liveness import liveness_of, weight_bytes, weight_keys
+from tm_export.exporters.narrow import is_narrowed
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.partition import Need, partition
 from tm_export.exporters.pieces import BlockPieces, cut, whole, with_own_outputs
@@ -24,7 +26,7 @@ from tm_export.exporters.sources import ComponentSource
 from tm_export.exporters.stopwatch import Stopwatch
 from tm_export.exporters.targets.base import Signature
 from tm_export.exporters.tensors import tensors_of
-from tm_export.exporters.weights import ModuleWeights, WeightReader
+from tm_export.exporters.weights import ModuleWeights, RoundedWeights, WeightReader
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     outputs = {name: tuple(map(value_of, _outputs(program))) for name, program in programs.items()}
     signature = signature_of(component, next(iter(outputs.values())))
     lives = [liveness_of(program) for program in programs.values()]
-    sizes = {key: size for program in programs.values() for key, size in stored_bytes(program, _itemsize).items()}
+    stored = partial(_stored_bytes, options)
+    sizes = {key: size for program in programs.values() for key, size in weight_bytes(program, stored).items()}
     found = partition(lives, sizes, options.block_budget)
     if len(found.needs) == 1:
         blocks: tuple[BlockPieces, ...] = (whole(programs, signature.inputs, signature.outputs),)
@@ -82,11 +85,14 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
         cuts = [each.positions for each in found.cuts]
         blocks = cut(programs, cuts, signature.inputs, signature.outputs)
     weights = component.weights or _module_weights(component.name, programs, shared=len(blocks) > 1)
+    if options.weights == "fp16":
+        weights = RoundedWeights(weights)
     return Prepared(component, signature, raised, outputs, blocks, found.needs, weights, tuple(stages))
 
 
-def _itemsize(dtype: torch.dtype) -> int:
-    return dtype.itemsize
+def _stored_bytes(options: ExportOptions, weight: Tensor) -> int:
+    narrow = options.weights == "fp16" and is_narrowed(weight)
+    return weight.numel() * (2 if narrow else weight.element_size())
 
 
 def _outputs(program: ExportedProgram) -> list[fx.Node]:

@@ -15,7 +15,8 @@ from tm_export.exporters.weights import WeightReader
 class ComponentSource:
     """One network: a builder for each variant (over the same weights), and real inputs to verify it on.
 
-    With `weights`, the builders give modules without values, and weights are read from there block by block.
+    With `weights`, the builders give modules without values, and weights are read from there block by block. One that
+    `needs_fp32` is computed so whatever the precision of the others: its activations overflow fp16.
     """
 
     name: str
@@ -25,6 +26,7 @@ class ComponentSource:
     output_names: tuple[str, ...] | None = None
     """None: `output_0`, `output_1`, …, as many as the module returns."""
     weights: WeightReader | None = None
+    needs_fp32: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tm_export.exporters.errors import UsageError
+from tm_export.exporters.narrow import rounded
 from tm_export.models.checkpoint import CheckpointError, Weights
 
 
@@ -68,6 +69,21 @@ class CheckpointWeights:
                 status = file.stat()
                 digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class RoundedWeights:
+    """Weights as they are after they have been stored in 16 bits."""
+
+    reader: WeightReader
+
+    def read(self, key: str) -> Tensor:
+        """The tensor, rounded if it is one that is stored so."""
+        return rounded(key, self.reader.read(key).detach())
+
+    def fingerprint(self, keys: Iterable[str]) -> str:
+        """That of the weights themselves."""
+        return self.reader.fingerprint(keys)
 
 
 def fingerprint_of(tensor: Tensor) -> str:

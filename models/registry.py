@@ -64,6 +64,7 @@ class ComponentSpec:
         open_weights: open a checkpoint of this component, a file or a folder, for a built module; the plain
             one where the published keys are the module's own. Call `weights_in` or `load_weights` instead.
         published: the public checkpoint, if there is one.
+        needs_fp32: whether it must be computed in fp32, because its activations overflow fp16.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ComponentSpec:
     weights: WeightsOrigin
     open_weights: Callable[[nn.Module, Path], Weights] = checkpoint.open_weights
     published: PublishedCheckpoint | None = None
+    needs_fp32: bool = False
 
     def weights_in(self, path: Path, module: nn.Module) -> Weights:
         """Open the part of the model's checkpoint that is for this component, reading headers alone.

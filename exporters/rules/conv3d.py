@@ -1,4 +1,4 @@
-"""A 3-D convolution that does not look along time, as a 2-D one over the frames."""
+"""A 3-D convolution as 2-D ones over the frames, one for each frame of its kernel."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ aten = torch.ops.aten
 
 
 class Conv3dByFrames(Rule[None]):
-    """Replaces a conv3d whose kernel is one frame deep: how video models cut frames into patches.
+    """Replaces a conv3d that moves by one frame and is not padded in time: video models' patches, causal VAEs.
 
     Before::
 
-        y = conv3d(x [B, C, T, H, W], weight [D, C, 1, p, q], bias, [1, p, q])
+        y = conv3d(x [B, C, T, H, W], weight [D, C, k, p, q], bias)
 
-    After::
+    After, T' = T − k + 1::
 
-        y = conv2d(frames of x [B·T, C, H, W], weight [D, C, p, q], bias, [p, q]), frame by frame
+        y = Σ_a conv2d(frames a .. a+T' of x [B·T', C, H, W], weight[:, :, a] [D, C, p, q]), the bias with the first
 
     ExecuTorch's kernel takes one or two spatial dimensions, and fails at run time (error 0x12) for three.
     """
@@ -32,20 +32,27 @@ class Conv3dByFrames(Rule[None]):
     pattern = frozenset({aten.conv3d.default})
 
     def check(self, node: fx.Node) -> No | None:
-        """One frame deep, moved by one frame, not padded in time."""
+        """Moved by one frame, not padded in time."""
         stride, padding, dilation, groups = _settings(node)
-        if value_of(arguments(node)[1]).shape[2] != 1 or stride[0] != 1 or padding[0] != 0:
-            return No("looks along time")
+        if stride[0] != 1 or padding[0] != 0:
+            return No("jumps over frames, or is padded in time")
         return None if groups == 1 and set(dilation) == {1} else No("grouped or dilated")
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
-        """Every frame by itself."""
+        """Each frame of the kernel by itself."""
         x_BCTHW, weight, bias = (*values(arguments(node)[:3]), None)[:3]
         stride, padding, _, _ = _settings(node)
         B, C, T, H, W = x_BCTHW.shape
-        frames = x_BCTHW.transpose(1, 2).reshape(B * T, C, H, W)
-        y = F.conv2d(frames, weight.squeeze(2), bias, stride[1:], padding[1:])
-        return y.reshape(B, T, *y.shape[1:]).transpose(1, 2)
+        kernel = value_of(arguments(node)[1]).shape[2]
+        made = T - kernel + 1
+        frames_BTCHW = x_BCTHW.transpose(1, 2)
+        y = None
+        for a in range(kernel):
+            frames = frames_BTCHW[:, a : a + made].reshape(B * made, C, H, W)
+            part = F.conv2d(frames, weight[:, :, a], bias if a == 0 else None, stride[1:], padding[1:])
+            y = part if y is None else y + part
+        assert y is not None
+        return y.reshape(B, made, *y.shape[1:]).transpose(1, 2)
 
 
 def _settings(node: fx.Node) -> tuple[list[int], list[int], list[int], int]:

@@ -99,6 +99,11 @@ class CoremlTarget:
         import coremltools as ct
 
         half = self.precision(options) == "fp16"
+        pipeline = ct.PassPipeline.DEFAULT
+        if options.weights == "fp16" and not half:
+            from tm_export.exporters.targets.coreml_narrow import NARROW_WEIGHTS
+
+            pipeline.append_pass(NARROW_WEIGHTS)
         precision = ct.transform.FP16ComputePrecision(_may_be_half) if half else ct.precision.FLOAT32
         program, _ = apply_rules(decompose(function.program, _coremltools_knows), SPELLING)
         program = _named_inputs(program, function.signature.inputs)
@@ -109,6 +114,7 @@ class CoremlTarget:
                 outputs=_output_types(program, function.signature.outputs),
                 minimum_deployment_target=ct.target.iOS18,
                 compute_precision=precision,
+                pass_pipeline=pipeline,
                 skip_model_load=True,
             )
         except Exception as error:  # coremltools raises whatever comes, bare AssertionErrors among it

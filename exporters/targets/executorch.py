@@ -31,6 +31,10 @@ class ExecutorchTarget:
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp32, but for the Core ML backend, which computes in fp16 unless told otherwise."""
+        if options.weights == "fp16" and options.backend != "coreml":
+            raise UsageError(
+                f"ExecuTorch's {options.backend} backend has no products of fp32 with fp16: leave out --weights fp16"
+            )
         if options.backend == "coreml":
             return options.precision or "fp16"
         if options.precision == "fp16":

@@ -21,6 +21,7 @@ from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.targets.base import Function, Legalized, Placement, Signature, refusal
 from tm_export.exporters.targets.onnx_data import WEIGHTS, write_external_data
+from tm_export.exporters.targets.onnx_narrow import narrow_initializers
 
 OPSET: Final = 20
 """The oldest opset with Gelu as one operator; onnxruntime mobile builds of the last two years read it."""
@@ -62,6 +63,9 @@ class OnnxTarget:
     def emit(self, functions: Mapping[str, Function], folder: Path, stem: str, options: ExportOptions) -> None:
         """Write a folder with a graph for each variant, and one file with the weights of all."""
         models = {name: _converted(function) for name, function in functions.items()}
+        if options.weights == "fp16":
+            for model in models.values():
+                narrow_initializers(model)
         (folder / stem).mkdir(exist_ok=True)
         write_external_data(models.values(), folder / stem / WEIGHTS)
         for name, model in models.items():

@@ -116,6 +116,7 @@ def text_encoder_component(config: TextEncoderConfig) -> ComponentSpec:
         weights="checkpoint",
         open_weights=open_text_encoder,
         published=T5,
+        needs_fp32=True,
     )
 
 

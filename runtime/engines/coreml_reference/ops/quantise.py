@@ -73,8 +73,13 @@ def _dequantize(input: Tensor, scale: Tensor, zero_point: Tensor | None = None, 
     return centred * _per_axis(scale, input.ndim, axis)
 
 
+def _constexpr_cast(source_val: Tensor, output_dtype: str) -> Tensor:
+    return source_val.to({"fp32": torch.float32}[output_dtype])
+
+
 TABLE: Table = {
     "constexpr_blockwise_shift_scale": _blockwise_shift_scale,
+    "constexpr_cast": _constexpr_cast,
     "constexpr_lut_to_dense": _lut_to_dense,
     "constexpr_sparse_to_dense": _sparse_to_dense,
     "dequantize": _dequantize,

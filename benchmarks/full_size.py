@@ -1,0 +1,164 @@
+"""Export all of On-device Sora at full size, and say what it took.
+
+    python benchmarks/full_size.py --checkpoint DIR --out DIR --target onnx
+    python benchmarks/full_size.py --checkpoint DIR --out DIR --target coreml --component text_encoder
+
+The checkpoint is made first, with synthetic weights, if the folder does not exist (12.4 GB). Each component is
+exported by itself with `tm-export`, so that a bundle can be removed before the next one; `--keep` leaves them.
+Reported for each:
+
+- peak RSS, summed over the process tree twenty times a second; pages that several processes share count in each;
+- wall time, and beside it the time that writing the same bytes to the same disk takes, flushed;
+- how many programs the blocks are, and how often a converter ran;
+- bytes of weights for all variants, against what one variant needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+MODEL = "ondevice-sora-144p"
+# What a block may take: so much that an operator with its activations fits, and no more, since a conversion takes
+# about six times a block's weights in fp32.
+BUDGETS = {"text_encoder": "260MB", "denoiser": "340MB", "vae_temporal": "300MB", "vae_spatial": "600MB"}
+
+
+@dataclass(frozen=True)
+class Result:
+    target: str
+    component: str
+    blocks: int
+    programs: int
+    conversions: int
+    bundle_bytes: int
+    weight_bytes: int
+    one_variant_bytes: int
+    seconds: float
+    seconds_to_write_as_much: float
+    peak_tree_rss_bytes: int
+    stages: dict[str, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--component", action="append", choices=list(BUDGETS))
+    parser.add_argument("--verify", default="converted")
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if not arguments.checkpoint.exists():
+        make = [sys.executable, "-m", "tm_export.models.synthesize", MODEL, "--out", arguments.checkpoint]
+        subprocess.run([*map(str, make), "--dtype", "float16"], check=True)
+    results = [measure(component, arguments) for component in arguments.component or BUDGETS]
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=2))
+
+
+def measure(component: str, arguments: argparse.Namespace) -> Result:
+    command = [
+        *(str(Path(sys.executable).with_name("tm-export")), "-m", MODEL, "--component", component),
+        *("--checkpoint", str(arguments.checkpoint), "--target", arguments.target, "-o", str(arguments.out)),
+        *("--block-budget", BUDGETS[component], "--verify", arguments.verify, "--no-resume"),
+    ]
+    if arguments.target != "executorch":  # whose XNNPACK has no products of fp32 with fp16
+        command += ["--weights", "fp16"]
+    began = time.monotonic()
+    process = subprocess.Popen(command)
+    watch = TreeWatch(process.pid)
+    code = process.wait()
+    seconds = time.monotonic() - began
+    peak = watch.stop()
+    if code:
+        raise SystemExit(f"{' '.join(command)} ended with exit code {code}, peak RSS of the tree {peak / 1e9:.2f} GB")
+    bundle = arguments.out / f"{MODEL}-{arguments.target}"
+    report = json.loads((bundle / "reports" / "export.json").read_bytes())
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
+    (blocks,) = report["blocks"]
+    stages: dict[str, float] = {}
+    for stage in report["stages"]:
+        stages[stage["stage"]] = stages.get(stage["stage"], 0) + stage["seconds"]
+    (described,) = manifest["components"]
+    sizes = {file["path"]: file["bytes"] for file in manifest["files"]}
+    size = sum(sizes.values())
+    result = Result(
+        target=arguments.target,
+        component=component,
+        blocks=blocks["blocks"],
+        programs=blocks["programs"],
+        conversions=blocks["conversions"],
+        bundle_bytes=size,
+        weight_bytes=sum(sizes[path] for block in described["blocks"] for path in block["files"]),
+        one_variant_bytes=sum(block["weight_bytes"] for block in described["blocks"]),
+        seconds=seconds,
+        seconds_to_write_as_much=seconds_to_write(size, arguments.out / "written"),
+        peak_tree_rss_bytes=peak,
+        stages={name: round(spent, 1) for name, spent in stages.items()},
+    )
+    if not arguments.keep:
+        shutil.rmtree(bundle)
+    print(
+        f"{result.target} {component}: {size / 1e9:.2f} GB in {result.blocks} blocks of {result.programs} programs, "
+        f"{result.conversions} conversions; {seconds:.0f} s, writing as much {result.seconds_to_write_as_much:.0f} s; "
+        f"peak RSS of the tree {peak / 1e9:.2f} GB; artifacts are {result.weight_bytes / result.one_variant_bytes:.3f} "
+        f"of one variant's weights; {result.stages}",
+        flush=True,
+    )
+    return result
+
+
+class TreeWatch:
+    """Samples the resident memory of a process and all its descendants."""
+
+    def __init__(self, pid: int) -> None:
+        self._root, self._peak, self._done = psutil.Process(pid), 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.05):
+            total = 0
+            try:
+                for process in (self._root, *self._root.children(recursive=True)):
+                    total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+            self._peak = max(self._peak, total)
+
+    def stop(self) -> int:
+        """The peak in bytes."""
+        self._done.set()
+        self._thread.join()
+        return self._peak
+
+
+def seconds_to_write(size: int, path: Path) -> float:
+    """How long it takes to write so many bytes to a file, and to flush it to disk."""
+    chunk = os.urandom(1 << 24)
+    began = time.monotonic()
+    with path.open("wb") as file:
+        for _ in range(size // len(chunk)):
+            file.write(chunk)
+        file.write(chunk[: size % len(chunk)])
+        file.flush()
+        os.fsync(file.fileno())
+    seconds = time.monotonic() - began
+    path.unlink()
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
