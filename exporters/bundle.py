@@ -16,7 +16,6 @@ from tm_export.exporters.staging import Staging, staged
 from tm_export.exporters.tool_versions import tool_versions
 from tm_export.runtime.engines import Session, open_session
 from tm_export.runtime.manifest import (
-    MANIFEST_NAME,
     BlockRef,
     BundleError,
     Component,
@@ -24,9 +23,9 @@ from tm_export.runtime.manifest import (
     FileEntry,
     Manifest,
     file_sha256,
-    manifest_json,
     read_manifest,
     verify_files,
+    write_manifest,
 )
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def write_bundle(
             ),
         )
         write_reports(compiled.report, staging.bundle / REPORTS, compiled.pictures)
-        (staging.bundle / MANIFEST_NAME).write_bytes(manifest_json(manifest))
+        write_manifest(staging.bundle, manifest)
     if (failed / PARITY).is_file():  # of an earlier try
         shutil.rmtree(failed)
     return Bundle(place, manifest)

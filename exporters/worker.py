@@ -10,7 +10,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -142,12 +141,14 @@ def _hidden_main() -> Iterator[None]:
 def _set_up() -> None:
     """Leave interrupts to the tool, and end when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_the_tool, daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _end_with_the_tool() -> None:
+    """Wait for the tool's end; the server that forked this worker is no sign of it, since it ends after its workers."""
+    tool = multiprocessing.parent_process()
+    assert tool is not None
+    tool.join()
     os._exit(1)
 
 

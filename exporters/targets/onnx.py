@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import onnx
-import onnxslim
 import torch
 from torch.export import ExportedProgram
 
@@ -22,6 +21,7 @@ from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.targets.base import Function, Legalized, Placement, Signature, refusal
 from tm_export.exporters.targets.onnx_data import WEIGHTS, write_external_data
 from tm_export.exporters.targets.onnx_narrow import narrow_initializers
+from tm_export.exporters.targets.onnx_slim import slimmed
 
 OPSET: Final = 20
 """The oldest opset with Gelu as one operator; onnxruntime mobile builds of the last two years read it."""
@@ -84,7 +84,7 @@ class OnnxTarget:
 
 
 def _converted(function: Function) -> onnx.ModelProto:
-    model: onnx.ModelProto = onnxslim.slim(_export(function.program, function.signature))
+    model = slimmed(_export(function.program, function.signature))
     _make_deterministic(model)
     return model
 
