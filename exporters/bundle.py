@@ -62,7 +62,7 @@ class Bundle:
         if len(found.blocks) > 1:
             raise BundleError(
                 f"component {found.name!r} of {self.path} is in {len(found.blocks)} blocks: run it with "
-                "tm_export.runtime.loading.Loader, or tm-run"
+                "tm_export.runtime.loading.loader.Loader, or tm-run"
             )
         return open_session(self.path, self.manifest, found.name, found.blocks[0].name, chosen.name)
 

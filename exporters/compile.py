@@ -47,7 +47,7 @@ def compile_model(
     compiled = Compiled((), (), ExportReport.empty(source.name, target.name, _said(target, asked)))
     for component in source.components:
         options = options_for(component, target, asked)
-        if options != asked:
+        if options.precision != target.precision(asked):
             report.say(f"{component.name} is computed in fp32, its weights stored in 16 bits: it overflows fp16")
         prepared = prepare(component, options, report)
         converted = convert(prepared, target, options, workshop, report)
@@ -93,10 +93,14 @@ def plan(
 
 
 def options_for(component: ComponentSource, target: Target, options: ExportOptions) -> ExportOptions:
-    """The options for one component: one that overflows fp16 is computed in fp32, and still stored in 16 bits."""
-    if component.needs_fp32 and target.precision(options) == "fp16":
+    """The options for one component, the precision among them.
+
+    A component that overflows fp16 is computed in fp32, and still stored in 16 bits.
+    """
+    precision = target.precision(options)
+    if component.needs_fp32 and precision == "fp16":
         return replace(options, precision="fp32", weights=options.weights or "fp16")
-    return options
+    return replace(options, precision=precision)
 
 
 def _said(target: Target, options: ExportOptions) -> dict[str, object]:

@@ -8,17 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tm_export.exporters.errors import UsageError
+
 
 def fake_module(build: Callable[[], nn.Module]) -> nn.Module:
     """The module, its weights shapes and dtypes alone, that say they are on the CPU as its inputs are.
 
-    `build` must make every buffer that is no weight in `forward`: values made in a constructor are lost.
+    Raises `UsageError` for a buffer that is not saved with the weights: values made in a constructor are lost.
     """
     with torch.device("meta"):
         module = build()
     kept = set(module.state_dict())
     lost = [name for name, _ in module.named_buffers() if name not in kept]
-    assert not lost, f"buffers {lost} are not saved with the weights; compute them in forward"
+    if lost:
+        raise UsageError(
+            f"buffer {lost[0]!r} of {type(module).__name__} is not saved with the weights, so its values are lost "
+            "where a model is built without memory: compute it in forward, or make it persistent"
+        )
     mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def fake(tensor: Tensor) -> Tensor:

@@ -139,6 +139,10 @@ class _Meter:
         """All that the block between two cuts needs."""
         return self.need(start, end).bytes
 
+    def alone(self, operator: Operator) -> int:
+        """All that one operator needs."""
+        return sum(self._weight_bytes[key] for key in operator.weights) + operator.constant_bytes + operator.peak_bytes
+
     def fingerprint(self, start: Cut, end: Cut) -> tuple[int, ...]:
         """Equal for segments of the same operators on the same shapes."""
         return tuple(
@@ -205,7 +209,7 @@ def _refusal(cuts: Sequence[Cut], variants: Sequence[Liveness], meter: _Meter, b
         for each, a, b in zip(variants, start.positions, end.positions, strict=True)
         for operator in each.operators[a:b]
     ]
-    worst = max(operators, key=lambda operator: operator.peak_bytes + meter.need(start, end).weight_bytes)
+    worst = max(operators, key=meter.alone)
     where = source_line(worst.node) or worst.node.name
     return BudgetExceeded(
         f"{worst.node.target} at {where} needs {need.bytes:,} bytes ({need.weight_bytes:,} of weights and "

@@ -92,7 +92,8 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
 
 def _stored_bytes(options: ExportOptions, weight: Tensor) -> int:
     narrow = options.weights == "fp16" and is_narrowed(weight)
-    return weight.numel() * (2 if narrow else weight.element_size())
+    half = options.precision == "fp16" and weight.is_floating_point()
+    return weight.numel() * (2 if narrow or half else weight.element_size())
 
 
 def _outputs(program: ExportedProgram) -> list[fx.Node]:

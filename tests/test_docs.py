@@ -1,6 +1,7 @@
 """The documentation is held to the code: what it names exists, what it shows runs, what it quotes is said."""
 
 import ast
+import html
 import importlib
 import re
 import shlex
@@ -17,9 +18,12 @@ import torch
 import typer
 
 import tm_export
+from examples import blocks_under_a_budget
 from tm_export.exporters import cli
 from tm_export.exporters.load_source import source_of
+from tm_export.models import synthesize
 from tm_export.models.registry import find_model
+from tm_export.runtime import cli_bench, cli_run
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -28,6 +32,9 @@ _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | 
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _CODE_SPAN = re.compile(r"`([^`\n]+)`")
 _FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+SYNTHESIZE = "python -m tm_export.models.synthesize"
+COMMANDS = {"tm-export": cli._app, "tm-run": cli_run._app, "tm-bench": cli_bench._app}
+
 _REPOSITORY_PATH = re.compile(r"(?:runtime|models|exporters|calib|tests|examples|benchmarks|docs|src)/[\w./-]*")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -133,22 +140,61 @@ def test_every_shell_line_is_one(page: Path):
                 shlex.split(line, comments=True)
 
 
-@each_page
-def test_every_option_of_tm_export_is_one(page: Path):
-    command = typer.main.get_command(cli._app)
-    known = {option for parameter in command.params for option in parameter.opts} | {"-h", "--help"}
+def options_of(command: str) -> set[str]:
+    """All options of one of our commands, `--help` among them."""
+    parameters = typer.main.get_command(COMMANDS[command]).params
+    named = {option for each in parameters for option in (*each.opts, *each.secondary_opts) if option.startswith("-")}
+    return named | {"-h", "--help"}
+
+
+@pytest.fixture
+def options_of_synthesize(capsys: pytest.CaptureFixture[str]) -> set[str]:
+    with pytest.raises(SystemExit):
+        synthesize.parse(["--help"])
+    return set(_FLAG.findall(capsys.readouterr().out))
+
+
+def command_lines(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """The lines of a page that call one of our commands: which, and with what arguments."""
     lines = [line for block in blocks(page) if block.language == "bash" for line in block.code.splitlines()]
-    named = {flag for line in lines if line.startswith("tm-export") for flag in _FLAG.findall(line.split("#")[0])}
-    # In prose every long option is tm-export's, but for those that are said to be another program's.
-    others = {"--strict"}
-    named |= {flag for span in _CODE_SPAN.findall(prose(page)) for flag in _FLAG.findall(span) if flag[:2] == "--"}
-    assert named - others <= known, page.name
+    for line in lines:
+        for command in (*COMMANDS, SYNTHESIZE):
+            if line.startswith(f"{command} "):
+                yield command, shlex.split(line.removeprefix(command), comments=True)
 
 
-def test_the_readme_names_every_option():
-    command = typer.main.get_command(cli._app)
-    known = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
-    assert known - {"--help"} <= set(_FLAG.findall((ROOT / "README.md").read_text()))
+@each_page
+def test_every_command_line_parses(page: Path):
+    for command, arguments in command_lines(page):
+        if command == SYNTHESIZE:
+            synthesize.parse(arguments)
+        else:  # the commands parse here, and do nothing yet
+            request = COMMANDS[command](arguments, prog_name=command, standalone_mode=False)
+            assert not isinstance(request, int), f"{page.name}: {command} {arguments}"
+
+
+@each_page
+def test_every_option_is_one_of_ours(page: Path, options_of_synthesize: set[str]):
+    known = {command: options_of(command) for command in COMMANDS} | {SYNTHESIZE: options_of_synthesize}
+    # What stands alone in prose may be any command's, but for those that are said to be another program's.
+    known |= {"": set().union(*known.values(), {"--strict"})}
+    for span in _CODE_SPAN.findall(prose(page)):
+        command = next((name for name in known if name and span.startswith(f"{name} ")), "")
+        named = {flag for flag in _FLAG.findall(span) if flag[:2] == "--"}
+        assert named <= known[command], f"{page.name}: {span}"
+
+
+def test_the_readme_names_every_option_of_tm_export():
+    assert options_of("tm-export") - {"-h", "--help"} <= set(_FLAG.findall((ROOT / "README.md").read_text()))
+
+
+@pytest.mark.parametrize("command", ["tm-run", "tm-bench"])
+def test_the_table_of_a_command_names_all_its_options_and_no_other(command: str):
+    section = (ROOT / "docs" / "running.md").read_text().split(f"## `{command}`\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`-.+?) \|.*$", section, re.MULTILINE)
+    named = {flag for row in rows for flag in _FLAG.findall(row)}
+    assert named <= options_of(command)
+    assert options_of(command) - {"-h", "--help"} <= named | set(_FLAG.findall(" ".join(_CODE_SPAN.findall(section))))
 
 
 def test_every_quoted_message_is_one_that_the_code_has():
@@ -225,3 +271,16 @@ def test_the_worked_target_is_found_and_emits(installed: Path):
     (script,) = [block for block in blocks(ROOT / "docs" / "add_a_target.md") if block.note == "run"]
     exec(compile(script.code, "add_a_target.md", "exec"), {"__name__": "example"})
     assert (installed / "merge_full.pt2").is_file()
+
+
+def test_the_example_runs_blocks_in_a_budget(tmp_path: Path):
+    bundle, streamed = blocks_under_a_budget.demonstrate(tmp_path)
+
+    (cut,) = bundle.report().blocks
+    assert (cut.blocks, cut.programs, cut.conversions) == (6, 1, 1)
+    assert [each.variant for each in streamed] == ["full", "merged"]
+    for each in streamed:
+        assert each.relative_error < 1e-5
+        assert 1 < each.open_at_once <= 3  # 3 fit; how many are there at once depends on how long loads take
+        assert cut.blocks < each.loads < cut.blocks * blocks_under_a_budget.STEPS  # streamed, but not all of them
+    assert "desktop figure, not a phone's" in html.unescape((tmp_path / "bench" / "report.html").read_text())

@@ -128,6 +128,7 @@ def test_bundle_holds_artifacts_golden_reports_and_a_manifest_that_proves_them(t
         "golden/model_full_inputs.safetensors",
         "golden/model_full_outputs.safetensors",
         "manifest.json",
+        "manifest.sha256",
         "model/00_full.onnx",
         "model/00_merged.onnx",
         "reports/export.json",

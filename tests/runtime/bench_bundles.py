@@ -18,7 +18,7 @@ from tm_export.runtime.manifest import (
     TensorSpec,
     Variant,
     file_sha256,
-    manifest_json,
+    write_manifest,
 )
 
 VARIANTS = ("full", "merged")
@@ -109,7 +109,7 @@ def save_manifest(root: Path, parts: Sequence[Block], rows: dict[str, int], widt
         ),
         load_schedule=tuple(BlockRef(component="net", block=part.name) for part in parts),
     )
-    (root / "manifest.json").write_bytes(manifest_json(manifest))
+    write_manifest(root, manifest)
     return manifest
 
 

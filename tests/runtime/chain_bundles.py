@@ -22,7 +22,7 @@ from tm_export.runtime.manifest import (
     TensorSpec,
     Variant,
     file_sha256,
-    manifest_json,
+    write_manifest,
 )
 
 COMPONENT = "net"
@@ -140,7 +140,7 @@ def _finished(path: Path, component: Component, weights: tuple[Array, ...]) -> C
         if file.is_file()
     )
     made = manifest(entries)
-    (path / "manifest.json").write_bytes(manifest_json(made))
+    write_manifest(path, made)
     return Chain(path, made, weights)
 
 

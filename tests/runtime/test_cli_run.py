@@ -15,7 +15,7 @@ from tm_export.runtime.cli_run import main
 from tm_export.runtime.golden_check import difference
 from tm_export.runtime.loading import process_budget
 from tm_export.runtime.loading.loader import Loader
-from tm_export.runtime.manifest import file_sha256, manifest_json
+from tm_export.runtime.manifest import file_sha256, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_outputs_that_differ_from_the_golden_ones_are_reported(
         for entry in own_chain.manifest.files
     )
     changed = own_chain.manifest.model_copy(update={"files": entries})
-    (own_chain.path / "manifest.json").write_bytes(manifest_json(changed))
+    write_manifest(own_chain.path, changed)
     refused(capsys, 4, "output 'h4' of 'net' (full) differs from the golden one: largest error 0.3", own_chain.path)
     assert main([str(own_chain.path), "--json"]) == 4
     answer = json.loads(capsys.readouterr().out)

@@ -1,6 +1,9 @@
 """The bundle contract: what is accepted, what is refused, and that equal manifests are equal bytes."""
 
+import hashlib
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from tm_export.runtime.manifest import (
     manifest_schema,
     read_manifest,
     verify_files,
+    write_manifest,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +70,9 @@ def manifest_value(root: Path) -> dict[str, Any]:
 
 
 def write(root: Path, value: Any) -> Path:
-    (root / "manifest.json").write_text(value if isinstance(value, str) else json.dumps(value))
+    content = value if isinstance(value, str) else json.dumps(value)
+    (root / "manifest.json").write_text(content)
+    (root / "manifest.sha256").write_text(f"{hashlib.sha256(content.encode()).hexdigest()}  manifest.json\n")
     return root
 
 
@@ -74,8 +80,9 @@ def test_a_bundle_reads_back_as_written(tmp_path: Path) -> None:
     manifest = read_manifest(write(tmp_path, manifest_value(tmp_path)))
     verify_files(tmp_path, manifest)
     assert manifest.variant("net", "a", "merged").inputs[0].shape == (1, 4)
-    (tmp_path / "manifest.json").write_bytes(manifest_json(manifest))
+    write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
+    verify_files(tmp_path, manifest)
 
 
 def test_equal_manifests_are_equal_bytes(tmp_path: Path) -> None:
@@ -185,7 +192,11 @@ def test_unknown_fields_and_values_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, manifest_value(tmp_path) | {"weights": "made up"}, "weights")
 
 
-@given(st.lists(st.sampled_from(["..", ".", "", "a", "b.bin", "c\\d", "C:"]), min_size=1, max_size=4).map("/".join))
+@given(
+    st.lists(st.sampled_from(["..", ".", "", "a", "b.bin", "c\\d", "C:", "nul\0"]), min_size=1, max_size=4).map(
+        "/".join
+    )
+)
 def test_only_paths_inside_the_bundle_are_accepted(path: str) -> None:
     entry = {"path": path, "bytes": 0, "sha256": "0" * 64}
     parts = path.split("/")
@@ -208,6 +219,47 @@ def test_changed_files_are_found(tmp_path: Path) -> None:
         verify_files(tmp_path, manifest)
     weights.unlink()
     with pytest.raises(BundleError, match=r"weight.bin is missing"):
+        verify_files(tmp_path, manifest)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256"])
+@given(data=st.data())
+def test_a_manifest_with_any_bit_flipped_is_found(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    bundle = tmp_path_factory.mktemp("bundle")
+    manifest = read_manifest(write(bundle, manifest_value(bundle)))
+    content = bytearray((bundle / name).read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    (bundle / name).write_bytes(content)
+    # What was read stays, as if the damage came afterwards: whether it can still be read is another test's matter.
+    with pytest.raises(BundleError, match=r"manifest\.json and manifest\.sha256 disagree"):
+        verify_files(bundle, manifest)
+
+
+def test_a_change_that_leaves_the_manifest_valid_is_found(tmp_path: Path) -> None:
+    write(tmp_path, manifest_value(tmp_path))
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"activation_bytes": 16', '"activation_bytes": 17'))
+    with pytest.raises(BundleError, match="copy both again"):
+        verify_files(tmp_path, read_manifest(tmp_path))
+    (tmp_path / "manifest.sha256").unlink()
+    with pytest.raises(BundleError, match=r"manifest.sha256 cannot be read \(No such file"):
+        verify_files(tmp_path, read_manifest(tmp_path))
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="the tool is of GNU coreutils")
+def test_sha256sum_checks_the_manifest(tmp_path: Path) -> None:
+    write_manifest(tmp_path, Manifest.model_validate(manifest_value(tmp_path)))
+    subprocess.run(["sha256sum", "--check", "--strict", "manifest.sha256"], cwd=tmp_path, check=True)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    manifest = read_manifest(write(tmp_path, manifest_value(tmp_path)))
+    golden = tmp_path / "golden/in.safetensors"
+    golden.unlink()
+    golden.symlink_to(golden)
+    with pytest.raises(BundleError, match=r"golden/in.safetensors cannot be read"):
         verify_files(tmp_path, manifest)
 
 
