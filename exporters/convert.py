@@ -16,7 +16,7 @@ from tm_export.exporters.journal import Journal, step_key
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.pieces import BlockPieces
 from tm_export.exporters.prepare import Prepared
-from tm_export.exporters.progress import Progress
+from tm_export.exporters.progress import Progress, counted
 from tm_export.exporters.records import StageRecord
 from tm_export.exporters.retrace import KEEP, retrace
 from tm_export.exporters.rewrite import lower_merges
@@ -74,7 +74,7 @@ def convert(
         groups.setdefault(block.structure, []).append(i)
     pending = [group for group in groups.values() if not converter.finished(group)]
     running: list[_Running] = []
-    for group in pending:
+    for group in counted(pending, f"{prepared.source.name}: programs converted", report):
         if len(running) >= workshop.jobs:
             converter.finish(running.pop(0))
         running.append(converter.start(group))
@@ -196,7 +196,7 @@ class _Converter:
                 self.finish(self.start([i]))
             return
         with watch.stage("write"):
-            for i in running.group:
+            for i in counted(running.group, f"{self._prepared.source.name}: blocks written", self._report):
                 if self._workshop.journal.recall(self._key(i)) is None:
                     self._write(running, slots, i)
         self.stages += watch.records

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Form = Literal["as it is", "transposed", "digest"]
+Form = Literal["as it is", "transposed", "channels last"]
 
 _MIN_BYTES: Final = 8
 """Fewer could be found by chance."""
@@ -38,9 +38,10 @@ class NotATemplate(ValueError):
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a tensor lies in a file of an artifact, and in which form.
+    """Where a tensor lies in a file of an artifact, and in which form: XNNPACK has the channels of convolutions last.
 
-    A digest is the SHA-256 of the tensor's bytes, in hexadecimal: ExecuTorch names a constant by it.
+    Where it `is_digest`, there is only the SHA-256 of the tensor's bytes, in hexadecimal: ExecuTorch names a constant
+    by it.
     """
 
     file: str
@@ -48,10 +49,12 @@ class Slot:
     tensor: str
     dtype: str
     form: Form
+    is_digest: bool = False
 
     def content(self, tensor: Tensor) -> bytes:
         """The bytes that belong there."""
-        return _content(tensor, self.dtype, self.form)
+        content = _content(tensor, self.dtype, self.form)
+        return _digest(content) if self.is_digest else content
 
 
 def find_slots(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[Slot, ...]:
@@ -80,8 +83,7 @@ def _outermost(slots: Iterable[Slot], elements: Mapping[str, int]) -> Iterator[S
             file, end = slot.file, 0
         if slot.offset >= end:
             yield slot
-            digest = slot.form == "digest"
-            end = slot.offset + (64 if digest else elements[slot.tensor] * getattr(torch, slot.dtype).itemsize)
+            end = slot.offset + (64 if slot.is_digest else elements[slot.tensor] * getattr(torch, slot.dtype).itemsize)
 
 
 def fill(template: Path, slots: Iterable[Slot], tensors: Mapping[str, Tensor], folder: Path) -> None:
@@ -118,14 +120,15 @@ class _Wanted:
 
 def _forms(name: str, tensor: Tensor) -> Iterator[_Wanted]:
     dtypes = [str(tensor.dtype).removeprefix("torch.")] + ["float16"] * (tensor.dtype is torch.float32)
-    forms: tuple[Form, ...] = ("as it is", "transposed") if tensor.dim() > 1 else ("as it is",)
+    forms: list[Form] = ["as it is"]
+    forms += ["transposed"] * (tensor.dim() > 1)
+    forms += ["channels last"] * (tensor.dim() == 4)
     for dtype in dtypes:
         for form in forms:
             whole = _content(tensor, dtype, form)
             if len(whole) < _MIN_BYTES:
                 raise NotATemplate(f"weight {name} has {len(whole)} bytes, too few to be found again")
-            digest = hashlib.sha256(whole).hexdigest().encode()
-            yield _Wanted(name, tensor, dtype, form, whole[:_NEEDLE_BYTES], digest)
+            yield _Wanted(name, tensor, dtype, form, whole[:_NEEDLE_BYTES], _digest(whole))
 
 
 def _slots_in(content: mmap.mmap, file: str, wanted: Sequence[_Wanted]) -> Iterator[Slot]:
@@ -133,10 +136,10 @@ def _slots_in(content: mmap.mmap, file: str, wanted: Sequence[_Wanted]) -> Itera
         whole = _content(each.tensor, each.dtype, each.form)
         if content[place : place + len(whole)] == whole:
             yield Slot(file, place, each.name, each.dtype, each.form)
-    digests = {each.digest: each for each in wanted if each.form == "as it is"}
+    digests = {each.digest: each for each in reversed(wanted)}  # of equal ones the first
     for match in _DIGEST.finditer(content):
         if (found := digests.get(match.group())) is not None:
-            yield Slot(file, match.start(), found.name, found.dtype, "digest")
+            yield Slot(file, match.start(), found.name, found.dtype, found.form, is_digest=True)
 
 
 def _candidates(content: mmap.mmap, wanted: Sequence[_Wanted]) -> Iterator[tuple[_Wanted, int]]:
@@ -166,8 +169,13 @@ def _content(tensor: Tensor, dtype: str, form: Form) -> bytes:
     value = tensor.detach().to(getattr(torch, dtype))
     if form == "transposed":
         value = value.transpose(-1, -2)
-    content = value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-    return hashlib.sha256(content).hexdigest().encode() if form == "digest" else content
+    elif form == "channels last":
+        value = value.permute(0, 2, 3, 1)
+    return value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _copy(source: BinaryIO, target: BinaryIO, count: int) -> None:

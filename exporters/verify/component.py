@@ -15,7 +15,7 @@ from tm_export.exporters.convert import Converted, Workshop, lower, weights_of
 from tm_export.exporters.describe import write_golden
 from tm_export.exporters.options import ExportOptions, Extent
 from tm_export.exporters.prepare import Prepared
-from tm_export.exporters.progress import Progress
+from tm_export.exporters.progress import Progress, counted
 from tm_export.exporters.records import ParityRecord, PlacementRecord, StageRecord
 from tm_export.exporters.rewrite import expose_decisions
 from tm_export.exporters.sites import decisions_of
@@ -71,7 +71,9 @@ def verify_component(
     for variant in component.variants:
         watch = Stopwatch(component.name, variant.name, report)
         with watch.stage("verify"), tempfile.TemporaryDirectory(dir=workshop.scratch) as folder:
-            check = _Check(prepared, converted, component, variant, target, options, workshop.bundle, Path(folder))
+            check = _Check(
+                prepared, converted, component, variant, target, options, workshop.bundle, Path(folder), report
+            )
             if extent == "all":
                 records, outputs = check.all_blocks(inputs)
                 golden.append(
@@ -97,13 +99,14 @@ class _Check:
     options: ExportOptions
     bundle: Path
     scratch: Path
+    report: Progress
 
     def all_blocks(self, inputs: Sequence[Tensor]) -> tuple[list[ParityRecord], list[Tensor]]:
         """Every block on PyTorch's own values, then all together; also returns PyTorch's outputs."""
         values = dict(zip(self.prepared.signature.inputs, inputs, strict=True))
         probes: list[Probe | None] = []
         records: list[ParityRecord] = []
-        for i in range(len(self.component.blocks)):
+        for i in counted(range(len(self.component.blocks)), f"{self.component.name}: blocks verified", self.report):
             found, probe = self._check(i, values)
             records += found
             probes.append(probe)
