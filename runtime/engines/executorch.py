@@ -15,6 +15,7 @@ from executorch.runtime import Runtime
 
 from tm_export.runtime.engines.base import Array, EngineError, Session, bytes_of, require_artifact
 from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.loading.heap import keep_no_large_blocks
 from tm_export.runtime.manifest import Block, Variant
 
 _PROGRAM_BYTES: Final = 8 * 2**20
@@ -60,6 +61,7 @@ class ExecuTorchEngine:
             EngineError: no such method, or the runtime lacks kernels or a delegate that it needs (named).
         """
         require_artifact(artifact)
+        keep_no_large_blocks()
         if self.threads not in (None, portable_lib._threadpool_get_thread_count()):
             portable_lib._unsafe_reset_threadpool(self.threads)  # no run goes on: it would hold the lock
         try:

@@ -12,6 +12,7 @@ import onnxruntime
 
 from tm_export.runtime.engines.base import Array, EngineError, Session, require_artifact
 from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.loading.heap import keep_no_large_blocks
 from tm_export.runtime.manifest import Block, Variant
 
 _WIDENING_OPTIMIZERS: Final = ("ConstantFolding", "FuseFp16InitializerToFp32NodeTransformer")
@@ -60,6 +61,7 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         disabled: tuple[str, ...] = ()
         if self.weights == "mapped":
+            keep_no_large_blocks()
             options.add_session_config_entry("session.disable_prepacking", "1")
             options.enable_cpu_mem_arena = False
             # Otherwise all Casts of weights come first: 12 of them held 300 MB at once, in this order 120 MB.

@@ -13,7 +13,7 @@ from typing import Self
 
 from tm_export.runtime.engines.base import Array, Engine, EngineError, Session, require_fit
 from tm_export.runtime.loading.events import Event, EventKind
-from tm_export.runtime.loading.heap import give_back_free_memory, keep_no_large_blocks
+from tm_export.runtime.loading.heap import give_back_free_memory
 from tm_export.runtime.loading.page_in import page_in
 from tm_export.runtime.loading.policy import BlockKey, Plan, Step, plan_loading
 from tm_export.runtime.loading.uses import last_reads, uses_of
@@ -63,7 +63,6 @@ class Loader:
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._events: list[Event] = []
         self._is_closed = False
-        keep_no_large_blocks()
 
     @property
     def events(self) -> tuple[Event, ...]:

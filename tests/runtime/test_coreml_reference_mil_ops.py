@@ -126,6 +126,7 @@ SAMPLING = {
     "UNALIGN_CORNERS": lambda i, n, m: (i + 0.5) * n / m - 0.5,
 }
 INT4 = np.arange(-8, 8).reshape(4, 4)
+HALF_WEIGHT = np.float16([[0.1, -0.2], [0.3, 7.77], [1e-4, 2], [-5, 1 / 3]])
 TABLE_INDICES = np.array([[0, 1, 2, 3], [3, 2, 1, 0], [1, 1, 0, 2], [2, 0, 3, 1]])
 LUT = (np.arange(8) - 3.5).reshape(2, 1, 4, 1) / 2
 SPARSE_MASK = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]])
@@ -634,6 +635,15 @@ CASES = [
         ),
         lambda: values(3, 4),
         roundings=2,
+    ),
+    MilCase(
+        "16-bit weights under fp32 arithmetic",
+        frozenset({"constexpr_cast"}),
+        lambda t, x: mb.matmul(
+            x=mb.cast(x=x, dtype="fp32"), y=mb.constexpr_cast(source_val=HALF_WEIGHT, output_dtype="fp32")
+        ),
+        lambda x: x @ torch.tensor(HALF_WEIGHT).float(),
+        lambda: (values(3, 4),),
     ),
     *mode_cases(),
 ]

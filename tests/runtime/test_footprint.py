@@ -52,8 +52,11 @@ def save_onnx(path: Path, layers: int, dtype: type) -> Block:
             data.write((weight + np.asarray(layer / 1000, dtype)).tobytes())
             tensors.append(tensor)
             result = "y" if layer == layers - 1 else f"h{layer}"
-            nodes.append(helper.make_node("Cast", [tensor.name], [f"c{layer}"], to=TensorProto.FLOAT))
-            nodes.append(helper.make_node("MatMul", [value, f"c{layer}"], [result]))
+            factor = tensor.name
+            if dtype is np.float16:
+                factor = f"c{layer}"
+                nodes.append(helper.make_node("Cast", [tensor.name], [factor], to=TensorProto.FLOAT))
+            nodes.append(helper.make_node("MatMul", [value, factor], [result]))
             value = result
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [TOKENS, WIDTH]) for name in "xy"]
     graph = helper.make_graph(nodes, "block", values[:1], values[1:], tensors)
