@@ -36,7 +36,7 @@ MODEL: Final = f"{Path(__file__).parent / 'stacked_model.py'}:build"
 NAME: Final = "stacked_model-build"
 HOLD_TIMES: Final = frozenset({"reports/export.json", "reports/index.html"})
 WORKERS_END_WITHIN: Final = 10.0
-"""Seconds; a worker looks for its parent twice a second."""
+"""Seconds; a server that is still importing for its workers has to finish that first."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Journal:
         try:
             record = json.loads(self._place(key).read_bytes())
             whole = all(_is_whole(self.root / file["path"], file) for file in record["files"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):  # no record, or half of one
             return None
         return record["note"] if whole else None
 

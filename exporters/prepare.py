@@ -59,7 +59,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
 
     Raises:
         BudgetExceeded: no cut makes every block fit the block budget.
-        UsageError: the component must be cut, and its variants have different weights.
+        UsageError: the component's variants have different weights.
     """
     raised: dict[str, Raised] = {}
     stages: list[StageRecord] = []
@@ -84,7 +84,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     else:
         cuts = [each.positions for each in found.cuts]
         blocks = cut(programs, cuts, signature.inputs, signature.outputs)
-    weights = component.weights or _module_weights(component.name, programs, shared=len(blocks) > 1)
+    weights = component.weights or _module_weights(component.name, programs)
     if options.weights == "fp16":
         weights = RoundedWeights(weights)
     return Prepared(component, signature, raised, outputs, blocks, found.needs, weights, tuple(stages))
@@ -101,17 +101,17 @@ def _outputs(program: ExportedProgram) -> list[fx.Node]:
     return list(arguments(output)[0])
 
 
-def _module_weights(component: str, programs: Mapping[str, ExportedProgram], *, shared: bool) -> ModuleWeights:
-    """The weights that the captured programs hold; if blocks share them, they must be the same in all variants."""
+def _module_weights(component: str, programs: Mapping[str, ExportedProgram]) -> ModuleWeights:
+    """The weights that the captured programs hold, which must be the same in all variants."""
     tensors: dict[str, Tensor] = {}
     for variant, program in programs.items():
         held = tensors_of(program)
         for key in weight_keys(program).values():
             tensor = held[key]
-            if shared and key in tensors and not _same(tensors[key], tensor):
+            if key in tensors and not _same(tensors[key], tensor):
                 raise UsageError(
-                    f"weight {key!r} of {component} is not the same in variant {variant!r}: variants can be cut into "
-                    "blocks only over the same weights; export them as models of their own, or without --block-budget"
+                    f"weight {key!r} of {component} is not the same in variant {variant!r}: variants run the same "
+                    "weights; give them the same, or export them as models of their own"
                 )
             tensors[key] = tensor
     return ModuleWeights(tensors)

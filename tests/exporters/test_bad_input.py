@@ -1,6 +1,7 @@
 """Every bad input gives one line that names the thing, the stated exit code, and leaves nothing behind."""
 
 import errno
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -47,6 +48,17 @@ class Branch(nn.Module):
             return x
         return -x
 
+class Layers(nn.Module):
+    '''Two small layers around a large one.'''
+    def __init__(self):
+        super().__init__()
+        self.before, self.large, self.behind = nn.Linear(4, 64), nn.Linear(64, 64), nn.Linear(64, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.before(x))
+        x = torch.relu(self.large(x))
+        return self.behind(x)
+
 class WrongShape(nn.Module):
     def forward(self, x):
         return x @ torch.ones(3, 3)
@@ -59,6 +71,14 @@ def overflow():
 
 def bessel():
     return Bessel(), torch.ones(2, 4)
+
+def layers():
+    torch.manual_seed(0)
+    return Layers(), torch.ones(2, 4)
+
+def other_weights():
+    torch.manual_seed(0)
+    return {"full": Layers(), "merged": Layers()}, torch.ones(2, 4)
 
 def threshold():
     return Threshold(), torch.rand(2, 4)
@@ -197,6 +217,48 @@ def test_too_many_regions_are_a_failed_budget(refused: Refused, models: Path) ->
     assert "cut into 1 regions, --max-regions allows 0" in refused(*argv, code=ExitCode.BUDGET)
 
 
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ("0", "'0' is no size: write a positive number and a unit, such as 1.2GB"),
+        ("0MB", "'0MB' is less than one byte"),
+        ("-1MB", "'-1MB' is no size"),
+        ("20000", "'20000' is no size: write a positive number and a unit"),
+        ("5 parsecs", "units are B, kB, MB"),
+        ("", "'' is no size"),
+    ],
+)
+def test_block_budget_that_is_no_size_is_refused(refused: Refused, models: Path, budget: str, said: str) -> None:
+    found = refused("-m", f"{models}:layers", "--target", "onnx", f"--block-budget={budget}")
+    assert said in found
+    assert "--block-budget: " in found
+    assert "or write none for no bound" in found
+
+
+def test_block_budget_below_one_operator_is_refused_by_its_name_and_line(refused: Refused, models: Path) -> None:
+    argv = ("-m", f"{models}:layers", "--target", "onnx", "--block-budget")
+    found = refused(*argv, "10kB", code=ExitCode.BUDGET)
+    assert "aten.linear.default at models.py:" in found
+    assert "x = torch.relu(self.large(x)) needs 17,664 bytes" in found  # (64 + 1)·64 weights, 2·2·64 activations, ×4
+    assert found.endswith("and --block-budget is 10,000: give at least 17,664")
+    assert main([*argv, "17664B", "--dry-run"]) == ExitCode.OK
+
+
+@pytest.mark.parametrize("budget", ["none", "20kB", "18kB"])
+def test_variants_with_other_weights_are_refused_by_the_weights_name(
+    refused: Refused, models: Path, budget: str
+) -> None:
+    found = refused("-m", f"{models}:other_weights", "--target", "onnx", "--block-budget", budget)
+    assert "weight 'before.weight' of model is not the same in variant 'merged': variants run the same weights" in found
+
+
+@pytest.mark.parametrize("jobs", ["0", "-2"])
+def test_too_few_jobs_are_refused(refused: Refused, models: Path, jobs: str) -> None:
+    assert f"jobs {jobs} is too few: give at least 1" in refused(
+        "-m", f"{models}:scale", "--target", "onnx", "--jobs", jobs
+    )
+
+
 @pytest.fixture
 def weights() -> dict[str, Tensor]:
     (component,) = find_model("ondevice-sora-tiny").components
@@ -237,6 +299,17 @@ def absent(weights: dict[str, Tensor], folder: Path) -> tuple[Path, str]:
     return folder / "gone.safetensors", "does not exist"
 
 
+def missing_shard(weights: dict[str, Tensor], folder: Path) -> tuple[Path, str]:
+    checkpoint = folder / "checkpoint"
+    checkpoint.mkdir()
+    names = {key: f"model-{i % 2}.safetensors" for i, key in enumerate(sorted(weights))}
+    saved(
+        {key: weights[key] for key in names if names[key] == "model-0.safetensors"}, checkpoint / "model-0.safetensors"
+    )
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    return checkpoint, "model-1.safetensors"
+
+
 class Payload:
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return os.mkdir, ("pwned",)
@@ -261,6 +334,7 @@ def code_in_a_bare_pickle(weights: dict[str, Tensor], folder: Path) -> tuple[Pat
         not_finite,
         truncated,
         absent,
+        missing_shard,
         code_in_a_pickle,
         code_in_a_bare_pickle,
     ],
