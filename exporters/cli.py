@@ -6,11 +6,8 @@ Only what parsing needs is imported above the functions, so that `--help` answer
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
-import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -29,6 +26,7 @@ from tm_export.exporters.options import (
     Precision,
     parse_block_budget,
 )
+from tm_export.runtime.console import INTERRUPTED, Complaints, without_warnings
 
 if TYPE_CHECKING:
     from tm_export.exporters.bundle import Bundle
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
     from tm_export.exporters.sources import ModelSource
 
 DEFAULT_MODEL: Final = "ondevice-sora-tiny"
-INTERRUPTED: Final = 130
-DEFECT: Final = 1
 
 HELP: Final = """Compile a PyTorch model that merges tokens to Core ML, ONNX or ExecuTorch.
 
@@ -181,47 +177,29 @@ def main(argv: list[str] | None = None) -> int:
     try:
         request = _app(argv, prog_name="tm-export", standalone_mode=False)
     except UsageError as error:
-        _complain(f"{error} (see tm-export --help)")
+        Complaints("tm-export").say(f"{error} (see tm-export --help)")
         return ExitCode.USAGE
     except typer.TyperException as error:
-        _complain(f"{error.format_message()} (see tm-export --help)")
+        Complaints("tm-export").say(f"{error.format_message()} (see tm-export --help)")
         return ExitCode.USAGE
     if not isinstance(request, Request):  # --help has been answered
         return ExitCode.OK
-    return _answer_or_complain(request)
+    return _answer_or_complain(request, Complaints("tm-export", request.as_json, request.debug))
 
 
-def _answer_or_complain(request: Request) -> int:
+def _answer_or_complain(request: Request, complaints: Complaints) -> int:
     try:
         with _quiet(request):
             answer = _answer(request)
     except KeyboardInterrupt:
-        return _fail(request, "interrupted; the same command goes on from here", INTERRUPTED)
+        return complaints.fail("interrupted; the same command goes on from here", INTERRUPTED)
     except ExportError as error:
-        return _fail(request, str(error), error.exit_code)
+        return complaints.fail(str(error), error.exit_code)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        return _fail(
-            request,
-            f"{type(error).__name__}: {first} (a defect in tm-export or in a converter; --debug shows where)",
-            DEFECT,
-        )
+        return complaints.defect(error, "tm-export or in a converter")
     if request.as_json:
         print(json.dumps({"exit_code": ExitCode.OK, **answer}, indent=2))
     return ExitCode.OK
-
-
-def _fail(request: Request, message: str, code: int) -> int:
-    if request.debug:
-        traceback.print_exc()
-    _complain(message)
-    if request.as_json:
-        print(json.dumps({"exit_code": code, "error": message}, indent=2))
-    return code
-
-
-def _complain(message: str) -> None:
-    print(f"tm-export: error: {message}", file=sys.stderr)
 
 
 def _answer(request: Request) -> Mapping[str, Any]:
@@ -377,14 +355,8 @@ def _show(request: Request, *parts: object) -> None:
 @contextmanager
 def _quiet(request: Request) -> Iterator[None]:
     """Keep libraries' warnings from the user, and with `--json` all that they print from stdout."""
-    with warnings.catch_warnings(), _stdout_for_json_alone() if request.as_json else nullcontext():
-        if not request.debug:
-            warnings.simplefilter("ignore")
-            logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
+    with without_warnings(shown=request.debug), _stdout_for_json_alone() if request.as_json else nullcontext():
+        yield
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from tm_export.runtime.console import (
+    BUDGET,
+    INTERRUPTED,
+    OK,
+    REFUSED,
+    USAGE,
+    Complaints,
+    UsageError,
+    exceeded_message,
+    refuse_more_than_the_machine_has,
+)
 from tm_export.runtime.measure.options import BenchOptions
 from tm_export.runtime.report_terms import Build, DeviceKind, ImportFormat
 from tm_export.runtime.units import SizeError, parse_budget
@@ -22,13 +32,6 @@ from tm_export.runtime.units import SizeError, parse_budget
 if TYPE_CHECKING:
     from tm_export.runtime.latency_report import LatencyReport
     from tm_export.runtime.measure.compare import ComparedRow, NamedReport, Quoted
-
-OK: Final = 0
-DEFECT: Final = 1
-USAGE: Final = 2
-REFUSED: Final = 3
-BUDGET: Final = 5
-INTERRUPTED: Final = 130
 
 _MANIFEST: Final = "manifest.json"
 _REPORT: Final = "latency_report.json"
@@ -52,10 +55,6 @@ tm-bench --import benchmark_results.json --from executorch --device-kind phone -
 
 0 good · 2 usage · 3 an engine refused · 5 the memory budget is too small · 130 interrupted · 1 a defect
 """
-
-
-class UsageError(ValueError):
-    """The request itself is wrong; the message says what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -191,54 +190,40 @@ def main(argv: list[str] | None = None) -> int:
     try:
         request = _app(argv, prog_name="tm-bench", standalone_mode=False)
     except typer.TyperException as error:
-        _complain(f"{error.format_message()} (see tm-bench --help)")
+        Complaints("tm-bench").say(f"{error.format_message()} (see tm-bench --help)")
         return USAGE
     if not isinstance(request, Request):  # --help has been answered
         return OK
+    complaints = Complaints("tm-bench", request.as_json, request.debug)
     try:
         answer = _answer(request)
     except KeyboardInterrupt:
-        return _fail(request, "interrupted; what was finished is in the output folder", INTERRUPTED)
+        return complaints.fail("interrupted; what was finished is in the output folder", INTERRUPTED)
+    except OSError as error:
+        return complaints.fail(f"{error.filename or 'a file'}: {error.strerror or error}", USAGE)
     except Exception as error:
-        return _fail(request, *_explained(error))
+        code = _code_of(error)
+        return complaints.defect(error, "tm-bench") if code is None else complaints.fail(str(error), code)
     code, complaint = (BUDGET, answer["error"]) if "error" in answer else (OK, "")
     if complaint:
-        _complain(complaint)
+        complaints.say(complaint)
     if request.as_json:
         print(json.dumps({"exit_code": code, **answer}, indent=2))
     return code
 
 
-def _explained(error: Exception) -> tuple[str, int]:
-    """The message and the exit code for an error."""
+def _code_of(error: Exception) -> int | None:
+    """The exit code for an error that is told as it is."""
     from tm_export.runtime.engines.base import EngineError
     from tm_export.runtime.loading.policy import BudgetTooSmall
     from tm_export.runtime.manifest import BundleError
     from tm_export.runtime.reading import UnreadableFile
 
     if isinstance(error, UsageError | UnreadableFile | BundleError):
-        return str(error), USAGE
+        return USAGE
     if isinstance(error, EngineError):
-        return str(error), REFUSED
-    if isinstance(error, BudgetTooSmall):
-        return str(error), BUDGET
-    if isinstance(error, OSError):
-        return f"{error.filename or 'a file'}: {error.strerror or error}", USAGE
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first} (a defect in tm-bench; --debug shows where)", DEFECT
-
-
-def _fail(request: Request, message: str, code: int) -> int:
-    if request.debug:
-        traceback.print_exc()
-    _complain(message)
-    if request.as_json:
-        print(json.dumps({"exit_code": code, "error": message}, indent=2))
-    return code
-
-
-def _complain(message: str) -> None:
-    print(f"tm-bench: error: {message}", file=sys.stderr)
+        return REFUSED
+    return BUDGET if isinstance(error, BudgetTooSmall) else None
 
 
 def _answer(request: Request) -> Mapping[str, Any]:
@@ -246,7 +231,7 @@ def _answer(request: Request) -> Mapping[str, Any]:
     from tm_export.runtime.measure.compare import NamedReport, compare
     from tm_export.runtime.measure.save import save_comparison
 
-    _refuse_more_than_the_machine_has(request.options.memory_budget)
+    refuse_more_than_the_machine_has(request.options.memory_budget)
     saved: list[Path] = []
     if request.imported is not None:
         reports = _import(request, request.imported, saved)
@@ -271,29 +256,12 @@ def _answer(request: Request) -> Mapping[str, Any]:
 
 def _exceeded(request: Request, rows: Sequence[ComparedRow]) -> str:
     """What to say if a process held more than the budget of this request; nothing if none did."""
-    from tm_export.runtime.measure.readable import in_bytes
-
     budget = request.options.memory_budget
     for row in rows:
-        if budget is not None and row.report.memory_budget_bytes == budget and (row.peak_bytes or 0) > budget:
-            return (
-                f"{row.name}: {row.component}/{row.variant} held {in_bytes(row.peak_bytes)}, more than the budget of "
-                f"{in_bytes(budget)}: the engine takes more than was reckoned; give a larger budget, or take what was "
-                "held above it off this one"
-            )
+        peak = row.peak_bytes or 0
+        if budget is not None and row.report.memory_budget_bytes == budget and peak > budget:
+            return exceeded_message(f"{row.name}: {row.component}/{row.variant}", peak, budget)
     return ""
-
-
-def _refuse_more_than_the_machine_has(budget: int | None) -> None:
-    """Refused rather than warned of: a plan that relies on memory that is not there ends in swapping or a kill."""
-    from tm_export.runtime.loading.process_budget import machine_bytes
-    from tm_export.runtime.measure.readable import in_bytes
-
-    if budget is not None and budget > machine_bytes():
-        raise UsageError(
-            f"--memory-budget {in_bytes(budget)} is more than this machine's memory, {in_bytes(machine_bytes())}: "
-            "give less, or none for no bound"
-        )
 
 
 def _report(request: Request, source: Path, name: str, saved: list[Path]) -> LatencyReport:

@@ -6,33 +6,34 @@ Only what parsing needs is imported above the functions, so that `--help` answer
 from __future__ import annotations
 
 import json
-import logging
 import math
 import statistics
 import sys
-import traceback
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from tm_export.runtime.console import (
+    BUDGET,
+    DIFFERENT,
+    INTERRUPTED,
+    OK,
+    REFUSED,
+    USAGE,
+    Complaints,
+    UsageError,
+    exceeded_message,
+    refuse_more_than_the_machine_has,
+    without_warnings,
+)
 from tm_export.runtime.units import SizeError, parse_budget
 
 if TYPE_CHECKING:
     from tm_export.runtime.manifest import Manifest
     from tm_export.runtime.run_bundle import Outcome, Ran, Task
-
-OK: Final = 0
-DEFECT: Final = 1
-USAGE: Final = 2
-REFUSED: Final = 3
-DIFFERENT: Final = 4
-BUDGET: Final = 5
-INTERRUPTED: Final = 130
 
 HELP: Final = """Run a bundle's components, by default on the golden inputs, and compare with the golden outputs.
 
@@ -51,10 +52,6 @@ tm-run out/my_model-executorch --inputs tokens.safetensors --out result.safetens
 0 good · 2 usage · 3 an engine refused · 4 outputs differ from the golden ones · 5 the memory budget is too small ·
 130 interrupted · 1 a defect
 """
-
-
-class UsageError(ValueError):
-    """The request itself is wrong; the message says what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -148,22 +145,24 @@ def main(argv: list[str] | None = None) -> int:
     try:
         request = _app(argv, prog_name="tm-run", standalone_mode=False)
     except typer.TyperException as error:
-        _complain(f"{error.format_message()} (see tm-run --help)")
+        Complaints("tm-run").say(f"{error.format_message()} (see tm-run --help)")
         return USAGE
     if not isinstance(request, Request):  # --help has been answered
         return OK
+    complaints = Complaints("tm-run", request.as_json, request.debug)
     try:
-        with _quiet(request):
+        with without_warnings(shown=request.debug):
             outcome = _run(request)
     except KeyboardInterrupt:
-        return _fail(request, "interrupted; every block is closed", INTERRUPTED)
+        return complaints.fail("interrupted; every block is closed", INTERRUPTED)
     except Exception as error:
-        return _fail(request, *_explained(error))
-    return _report(request, outcome)
+        code = _code_of(error)
+        return complaints.defect(error, "tm-run") if code is None else complaints.fail(str(error), code)
+    return _report(request, outcome, complaints)
 
 
-def _explained(error: Exception) -> tuple[str, int]:
-    """The message and the exit code for an error."""
+def _code_of(error: Exception) -> int | None:
+    """The exit code for an error that is told as it is."""
     from tm_export.runtime.engines.base import EngineError
     from tm_export.runtime.loading.policy import BudgetTooSmall
     from tm_export.runtime.manifest import BundleError
@@ -171,39 +170,10 @@ def _explained(error: Exception) -> tuple[str, int]:
     from tm_export.runtime.tensor_files import TensorFileError
 
     if isinstance(error, UsageError | BundleError | RequestError | TensorFileError):
-        return str(error), USAGE
+        return USAGE
     if isinstance(error, EngineError):
-        return str(error), REFUSED
-    if isinstance(error, BudgetTooSmall):
-        return str(error), BUDGET
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first} (a defect in tm-run; --debug shows where)", DEFECT
-
-
-def _fail(request: Request, message: str, code: int) -> int:
-    if request.debug:
-        traceback.print_exc()
-    _complain(message)
-    if request.as_json:
-        print(json.dumps({"exit_code": code, "error": message}, indent=2))
-    return code
-
-
-@contextmanager
-def _quiet(request: Request) -> Iterator[None]:
-    """Keep libraries' warnings from the user."""
-    with warnings.catch_warnings():
-        if not request.debug:
-            warnings.simplefilter("ignore")
-            logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
-
-
-def _complain(message: str) -> None:
-    print(f"tm-run: error: {message}", file=sys.stderr)
+        return REFUSED
+    return BUDGET if isinstance(error, BudgetTooSmall) else None
 
 
 def _run(request: Request) -> Outcome:
@@ -212,7 +182,7 @@ def _run(request: Request) -> Outcome:
     from tm_export.runtime.run_bundle import run_tasks
     from tm_export.runtime.tensor_files import write_tensors
 
-    _refuse_more_than_the_machine_has(request.memory_budget)
+    refuse_more_than_the_machine_has(request.memory_budget)
     manifest = read_manifest(request.bundle)
     if request.proves_files:
         verify_files(request.bundle, manifest)
@@ -247,19 +217,7 @@ def _tasks(request: Request, manifest: Manifest) -> tuple[Task, ...]:
     return (task_of_inputs(manifest, request.component, request.variant, read_tensors(request.inputs)),)
 
 
-def _refuse_more_than_the_machine_has(budget: int | None) -> None:
-    """Refused rather than warned of: a plan that relies on memory that is not there ends in swapping or a kill."""
-    from tm_export.runtime.loading.process_budget import machine_bytes
-    from tm_export.runtime.measure.readable import in_bytes
-
-    if budget is not None and budget > machine_bytes():
-        raise UsageError(
-            f"--memory-budget {in_bytes(budget)} is more than this machine's memory, {in_bytes(machine_bytes())}: "
-            "give less, or none for no bound"
-        )
-
-
-def _report(request: Request, outcome: Outcome) -> int:
+def _report(request: Request, outcome: Outcome, complaints: Complaints) -> int:
     """Print what became of the runs; returns the exit code."""
     from tm_export.runtime.measure.readable import in_bytes
 
@@ -273,13 +231,12 @@ def _report(request: Request, outcome: Outcome) -> int:
             _print_run(ran)
         print(f"peak RSS {in_bytes(outcome.peak_rss_bytes)}")
     if complaint:
-        _complain(complaint)
+        complaints.say(complaint)
     return code
 
 
 def _verdict(request: Request, outcome: Outcome) -> tuple[int, str]:
     from tm_export.runtime.golden_check import MIN_PSNR_DB
-    from tm_export.runtime.measure.readable import in_bytes
 
     different = [(ran.task, found) for ran in outcome.ran for found in ran.differences if not found.passed]
     if different:
@@ -290,11 +247,7 @@ def _verdict(request: Request, outcome: Outcome) -> tuple[int, str]:
             "needed; export again on this machine, or see reports/parity.json for what was measured there"
         )
     if request.memory_budget is not None and outcome.peak_rss_bytes > request.memory_budget:
-        return BUDGET, (
-            f"the process held {in_bytes(outcome.peak_rss_bytes)}, more than the budget of "
-            f"{in_bytes(request.memory_budget)}: the engine takes more than was reckoned; give a larger budget, "
-            "or take what was held above it off this one"
-        )
+        return BUDGET, exceeded_message("the process", outcome.peak_rss_bytes, request.memory_budget)
     return OK, ""
 
 

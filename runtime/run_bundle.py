@@ -11,7 +11,7 @@ from tm_export.runtime.engines.base import Array, Engine, EngineError, require_f
 from tm_export.runtime.golden_check import Difference, difference
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.policy import BudgetTooSmall
-from tm_export.runtime.loading.process_budget import budget_for_blocks
+from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
 from tm_export.runtime.manifest import BundleError, Manifest
 from tm_export.runtime.measure.memory import MemorySampler
 from tm_export.runtime.tensor_files import TensorFileError, read_tensors
@@ -130,12 +130,7 @@ def run_tasks(
             loader.schedule([(task.component, task.variant) for task in tasks for _ in range(repeat)])
         except BudgetTooSmall as error:
             assert memory_budget is not None and blocks_budget is not None
-            held = memory_budget - blocks_budget
-            least = error.least_bytes + held
-            raise BudgetTooSmall(
-                f"{error}; the process itself holds {held} bytes: the least --memory-budget that works is {least}B",
-                least,
-            ) from None
+            raise for_the_process(error, memory_budget, blocks_budget) from None
         for task in tasks:
             outputs: dict[str, Array] = {}
             seconds = []

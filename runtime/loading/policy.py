@@ -23,6 +23,9 @@ class BudgetTooSmall(ValueError):
         super().__init__(message)
         self.least_bytes = least_bytes
 
+    def __reduce__(self) -> tuple[type[BudgetTooSmall], tuple[str, int]]:
+        return BudgetTooSmall, (str(self), self.least_bytes)  # an exception crosses processes by its `args` otherwise
+
 
 @dataclass(frozen=True, order=True)
 class BlockKey:

@@ -26,6 +26,15 @@ def budget_for_blocks(process_budget: int | None) -> int | None:
     return process_budget - held
 
 
+def for_the_process(error: BudgetTooSmall, process_budget: int, blocks_budget: int) -> BudgetTooSmall:
+    """The same error, told of the whole process's budget instead of what was left of it for blocks."""
+    held = process_budget - blocks_budget
+    least = error.least_bytes + held
+    return BudgetTooSmall(
+        f"{error}; the process itself holds {held} bytes: the least --memory-budget that works is {least}B", least
+    )
+
+
 def machine_bytes() -> int:
     """The physical memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -16,7 +16,7 @@ from tm_export.runtime.loading.heap import give_back_free_memory
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.page_in import page_in
 from tm_export.runtime.loading.policy import BudgetTooSmall
-from tm_export.runtime.loading.process_budget import budget_for_blocks
+from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
 from tm_export.runtime.manifest import Block, Manifest, Variant
 from tm_export.runtime.measure.inputs import inputs_for
 from tm_export.runtime.measure.machine import OtherLoad, storage_bytes_read
@@ -96,11 +96,7 @@ def _schedule(loader: Loader, component: str, variant: str, options: BenchOption
         loader.schedule(runs)
     except BudgetTooSmall as error:
         assert options.memory_budget is not None and blocks_budget is not None, "without a budget none is too small"
-        held = options.memory_budget - blocks_budget
-        least = error.least_bytes + held
-        raise BudgetTooSmall(
-            f"{error}; the process itself holds {held} bytes: the least --memory-budget that works is {least}B", least
-        ) from None
+        raise for_the_process(error, options.memory_budget, blocks_budget) from None
 
 
 def _run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 import logging
 import os
 import threading
@@ -15,7 +14,6 @@ from multiprocessing.connection import wait
 from typing import ParamSpec, TypeVar
 
 from tm_export.runtime.engines.base import EngineError
-from tm_export.runtime.loading.policy import BudgetTooSmall
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -38,14 +36,10 @@ def isolated(function: Callable[_Arguments, _Result], *args: _Arguments.args, **
 
 
 def _prepare() -> None:
-    """Keeps libraries' warnings from the user, ends with the process that asked, and lets errors cross to it.
-
-    They cross by their arguments, and `BudgetTooSmall`'s are not those of its constructor.
-    """
+    """Keeps libraries' warnings from the user, and ends with the process that asked."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
-    copyreg.pickle(BudgetTooSmall, lambda error: (BudgetTooSmall, (str(error), error.least_bytes)))
 
 
 def _end_with_parent() -> None:
