@@ -16,7 +16,7 @@ from tm_export.models.ondevice_sora.config import (
     TextEncoderConfig,
     Variant,
 )
-from tm_export.models.ondevice_sora.denoiser import Denoiser
+from tm_export.models.ondevice_sora.denoiser import GuidedDenoiser
 from tm_export.models.ondevice_sora.spatial_vae import VaeSpatial
 from tm_export.models.ondevice_sora.temporal_vae import VaeTemporal
 from tm_export.models.ondevice_sora.text_encoder import END_TOKEN, FIRST_WORD, TextEncoder
@@ -29,9 +29,9 @@ STDIT3: Final = PublishedCheckpoint("hpcai-tech/OpenSora-STDiT-v3", folder="deno
 VAE: Final = PublishedCheckpoint("hpcai-tech/OpenSora-VAE-v1.2", folder="vae", dtype=torch.float32)
 
 
-def build_denoiser(config: DenoiserConfig, variant: Variant) -> Denoiser:
-    """Return the denoiser in evaluation mode, its weights as PyTorch initialises them."""
-    return Denoiser(config, variant).eval()
+def build_denoiser(config: DenoiserConfig, variant: Variant) -> GuidedDenoiser:
+    """Return the denoiser with guidance in evaluation mode, its weights as PyTorch initialises them."""
+    return GuidedDenoiser(config, variant).eval()
 
 
 def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
@@ -50,14 +50,13 @@ def build_vae_spatial(config: SpatialVaeConfig) -> VaeSpatial:
 
 
 def denoiser_inputs(config: DenoiserConfig, seed: int) -> tuple[Tensor, ...]:
-    """Return inputs of `Denoiser.forward` for a prompt and the empty one, two thirds of the text real."""
+    """Return inputs of `GuidedDenoiser.forward`, two thirds of the text real."""
     generator = torch.Generator().manual_seed(seed)
-    size = (2, config.in_channels, config.frames, config.height, config.width)
-    text = (2, 1, config.text_tokens, config.caption_channels)
+    size = (1, config.in_channels, config.frames, config.height, config.width)
     return (
         torch.randn(size, generator=generator),
-        torch.full((2,), 691.0),
-        torch.randn(text, generator=generator),
+        torch.full((1,), 691.0),
+        torch.randn(1, config.text_tokens, config.caption_channels, generator=generator),
         text_mask(config.text_tokens),
         torch.full((1,), 24.0),
     )
@@ -98,7 +97,7 @@ def denoiser_component(config: DenoiserConfig) -> ComponentSpec:
         name="denoiser",
         variants={name: partial(build_denoiser, config, name) for name in VARIANTS},
         example_inputs=partial(denoiser_inputs, config),
-        input_names=("x", "timestep", "y", "mask", "fps"),
+        input_names=("latent", "timestep", "states", "mask", "fps"),
         output_names=("prediction",),
         weights="checkpoint",
         published=STDIT3,

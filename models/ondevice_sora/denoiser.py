@@ -94,6 +94,33 @@ class Denoiser(nn.Module):
         return self.y_embedder.null_text(self.config.text_tokens)
 
 
+class GuidedDenoiser(Denoiser):
+    """The denoiser as classifier-free guidance runs it: on one latent video, with the prompt and without.
+
+    Ho and Salimans, "Classifier-free diffusion guidance", arXiv 2207.12598. The two rows of the batch differ in the
+    text alone, so the network makes them itself, of the prompt's states and its own null text.
+    """
+
+    def forward(
+        self, latent_1CTHW: Tensor, timestep_1: Tensor, states_1LD: Tensor, mask_1L: Tensor, fps_1: Tensor
+    ) -> Tensor:
+        """Predict the velocity with the prompt, in the first row, and without it, in the second.
+
+        Args:
+            latent_1CTHW: the noisy latent video [1, 4, T, H, W].
+            timestep_1: its time, in (0, 1000].
+            states_1LD: states of the text encoder [1, L, D].
+            mask_1L: 1 for a real text token and 0 for padding, float; the null text is masked alike.
+            fps_1: frames per second [1].
+
+        Returns:
+            [2, 8, T, H, W] float32: the velocity in the first 4 channels.
+        """
+        y_21LD = torch.cat([states_1LD[:, None], self.null_text()])
+        x_2CTHW = torch.cat([latent_1CTHW, latent_1CTHW])
+        return super().forward(x_2CTHW, torch.cat([timestep_1, timestep_1]), y_21LD, mask_1L, fps_1)
+
+
 def unpatchify(patches_BTSP: Tensor, config: DenoiserConfig) -> Tensor:
     """Return the video [B, C_out, T, H, W] of patches [B, T, S, 4·C_out].
 

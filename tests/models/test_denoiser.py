@@ -7,7 +7,7 @@ from stdit3_reference import STDiT3Reference, layer_norm
 
 from tm_export.models.ondevice_sora.block import BlockPair
 from tm_export.models.ondevice_sora.config import DenoiserConfig
-from tm_export.models.ondevice_sora.denoiser import Denoiser
+from tm_export.models.ondevice_sora.denoiser import Denoiser, GuidedDenoiser
 from tm_export.models.ondevice_sora.presets import FULL
 
 # Nothing here is square or equal by chance: 2×3 tokens, an odd width, text masked in its middle.
@@ -229,12 +229,14 @@ def test_a_mask_for_each_row_equals_running_the_rows_alone():
             torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=1e-4)
 
 
-def test_null_text_under_a_prompts_mask_is_the_first_rows_of_y_embedding():
-    module = random_denoiser(CONFIG, "full")
+def test_guidance_runs_the_prompt_and_the_first_rows_of_y_embedding_on_the_same_latent():
+    module = GuidedDenoiser(CONFIG, "full").eval()
+    module.load_state_dict(random_denoiser(CONFIG, "full").state_dict())
     x, timestep, y, _, fps = random_inputs(CONFIG)
+    x, timestep = (tensor[:1].expand_as(tensor) for tensor in (x, timestep))
     mask = torch.tensor([[1.0, 1, 1, 1, 0, 0]])
     with torch.no_grad():
-        actual = module(x, timestep, torch.cat([y[:1], module.null_text()]), mask, fps)
+        actual = module(x[:1], timestep[:1], y[0], mask, fps)
 
     class PackedNullText(STDiT3Reference):
         def pack(self, y, real):
