@@ -19,7 +19,7 @@ from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.user_function import call_user_function
 from tm_export.exporters.weights import CheckpointWeights
 from tm_export.models.checkpoint import CheckpointError
-from tm_export.models.registry import ComponentSpec, UnknownModel, find_model
+from tm_export.models.registry import ComponentSpec, UnknownModel, WeightsOrigin, find_model
 
 COMPONENT = "model"
 """What the one component of a user's own module is called."""
@@ -116,8 +116,16 @@ def _source_of_registry(model: str, seed: int, checkpoint: Path | None, componen
     return ModelSource(
         name=spec.name,
         components=tuple(_registry_component(component, seed, checkpoint) for component in chosen),
-        weights="checkpoint" if checkpoint is not None else chosen[0].weights,
+        weights=_origin(chosen, checkpoint),
     )
+
+
+def _origin(components: Sequence[ComponentSpec], checkpoint: Path | None) -> WeightsOrigin:
+    """Where the weights of those components come from that have any."""
+    origins = [component.weights for component in components if component.weights != "none"]
+    if not origins:
+        return "none"
+    return "checkpoint" if checkpoint is not None else origins[0]
 
 
 def _registry_component(spec: ComponentSpec, seed: int, checkpoint: Path | None) -> ComponentSource:
@@ -129,7 +137,7 @@ def _registry_component(spec: ComponentSpec, seed: int, checkpoint: Path | None)
         output_names=spec.output_names,
         needs_fp32=spec.needs_fp32,
     )
-    if checkpoint is None:
+    if checkpoint is None or spec.weights == "none":
         return component
     variants = {name: partial(fake_module, build) for name, build in spec.variants.items()}
     try:

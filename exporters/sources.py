@@ -35,4 +35,4 @@ class ModelSource:
 
     name: str
     components: tuple[ComponentSource, ...]
-    weights: Literal["seeded", "trained", "checkpoint", "module"]
+    weights: Literal["seeded", "trained", "checkpoint", "module", "none"]

@@ -21,7 +21,7 @@ from tm_export.models.checkpoint import Weights
 
 ENTRY_POINT_GROUP = "tm_export.models"
 
-WeightsOrigin = Literal["seeded", "trained", "checkpoint"]
+WeightsOrigin = Literal["seeded", "trained", "checkpoint", "none"]
 
 
 class UnknownModel(ValueError):
@@ -59,8 +59,8 @@ class ComponentSpec:
         example_inputs: from a seed to inputs of `forward`, in the order of `input_names`.
         input_names: a name for each input.
         output_names: a name for each output.
-        weights: where a built module's weights come from: random but fixed by a seed, trained by us, or
-            nowhere until a checkpoint is loaded.
+        weights: where a built module's weights come from: random but fixed by a seed, trained by us,
+            nowhere until a checkpoint is loaded; or `none`, for a module without weights.
         open_weights: open a checkpoint of this component, a file or a folder, for a built module; the plain
             one where the published keys are the module's own. Call `weights_in` or `load_weights` instead.
         published: the public checkpoint, if there is one.

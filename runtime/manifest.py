@@ -202,7 +202,7 @@ class Manifest(_Record):
     schema_version: Literal[2] = SCHEMA_VERSION
     model: Name
     target: Literal["coreml", "onnx", "executorch"]
-    weights: Literal["seeded", "trained", "checkpoint", "module"]
+    weights: Literal["seeded", "trained", "checkpoint", "module", "none"]
     tool_versions: dict[Name, Name]
     components: Annotated[tuple[Component, ...], Field(min_length=1)]
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]

@@ -103,9 +103,32 @@ class PadByNumbers(Rule[None]):
         return aten.constant_pad_nd.default(x.to(torch.float32), pad, float(value)) > 0.5
 
 
+class CosineByProducts(Rule[None]):
+    """Replaces a cosine of angles: coremltools wants its epsilon, which the graph leaves out where it is the default.
+
+    It also bounds the product of the two norms from below, PyTorch each of them.
+    """
+
+    name: ClassVar[str] = "spelling::cosine"
+    pattern = frozenset({aten.cosine_similarity.default})
+
+    def check(self, node: fx.Node) -> No | None:
+        """Always."""
+        return None
+
+    def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
+        """The sum of the products over the product of the norms, neither norm less than epsilon."""
+        x, y, *rest = values(tuple(arguments(node)))
+        given = {"dim": 1, "eps": 1e-8} | dict(zip(("dim", "eps"), rest, strict=False)) | dict(keywords(node))
+        dim, least = given["dim"], torch.full((), given["eps"], dtype=x.dtype)
+        norms = [torch.maximum((each * each).sum(dim).sqrt(), least) for each in (x, y)]
+        return (x * y).sum(dim) / (norms[0] * norms[1])
+
+
 SPELLING: Final = (
     PadByNumbers(),
     CastByCopy(),
     LogicalBySpelling(),
     ClampByComparison(),
+    CosineByProducts(),
 )

@@ -17,6 +17,7 @@ from tm_export.models.ondevice_sora.config import (
     Variant,
 )
 from tm_export.models.ondevice_sora.denoiser import GuidedDenoiser
+from tm_export.models.ondevice_sora.sampler import Sampler, time_shift
 from tm_export.models.ondevice_sora.spatial_vae import VaeSpatial
 from tm_export.models.ondevice_sora.temporal_vae import VaeTemporal
 from tm_export.models.ondevice_sora.text_encoder import END_TOKEN, FIRST_WORD, TextEncoder
@@ -91,6 +92,24 @@ def vae_spatial_inputs(config: SpatialVaeConfig, seed: int) -> tuple[Tensor, ...
     return (config.latent_scale * noise,)
 
 
+def sampler_inputs(config: DenoiserConfig, seed: int) -> tuple[Tensor, ...]:
+    """Return inputs of `Sampler.forward` at the sixteenth of thirty steps, with a leap by similarity in sight."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (1, config.in_channels, config.frames, config.height, config.width)
+    prediction = torch.randn(2, config.out_channels, *size[2:], generator=generator)
+    plane = torch.zeros(config.in_channels, config.frames)
+    plane[0, 0] = 1
+    shift = time_shift(config.frames, config.pixel_height, config.pixel_width)
+    return (
+        torch.randn(size, generator=generator),
+        prediction,
+        prediction[:1, : config.in_channels] + torch.randn(size, generator=generator),
+        *(torch.tensor([number]) for number in (15.0, 30.0, 7.0, shift, 30.0, 14.0, 1e-3, 3.0)),
+        plane,
+        *(torch.tensor([number]) for number in (0.9, 1.0)),
+    )
+
+
 def denoiser_component(config: DenoiserConfig) -> ComponentSpec:
     """Return the denoiser in its two variants."""
     return ComponentSpec(
@@ -116,6 +135,24 @@ def text_encoder_component(config: TextEncoderConfig) -> ComponentSpec:
         open_weights=open_text_encoder,
         published=T5,
         needs_fp32=True,
+    )
+
+
+def sampler_component(config: DenoiserConfig) -> ComponentSpec:
+    """Return the sampler's step, which has no weights."""
+    return ComponentSpec(
+        name="sampler",
+        variants={"full": Sampler},
+        example_inputs=partial(sampler_inputs, config),
+        input_names=(
+            *("latent", "prediction", "previous_velocity", "step", "steps", "guidance", "time_shift"),
+            *("leap_step", "first_step", "tolerance", "patience", "plane", "best", "failures"),
+        ),
+        output_names=(
+            *("next_latent", "velocity", "next_timestep", "similarity", "next_best", "next_failures", "done"),
+        ),
+        weights="none",
+        needs_fp32=True,  # times of up to 1000, and differences of them
     )
 
 

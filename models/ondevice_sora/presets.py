@@ -13,6 +13,7 @@ from functools import partial
 
 from tm_export.models.ondevice_sora.components import (
     denoiser_component,
+    sampler_component,
     text_encoder_component,
     vae_spatial_component,
     vae_temporal_component,
@@ -62,6 +63,7 @@ def published_components(denoiser: DenoiserConfig) -> tuple[ComponentSpec, ...]:
     return (
         text_encoder_component(TextEncoderConfig(text_tokens=denoiser.text_tokens)),
         denoiser_component(denoiser),
+        sampler_component(denoiser),
         vae_temporal_component(TemporalVaeConfig(height=denoiser.height, width=denoiser.width)),
         vae_spatial_component(SpatialVaeConfig(height=denoiser.height, width=denoiser.width)),
     )
@@ -87,6 +89,6 @@ MODELS = (
     ModelSpec(
         name="ondevice-sora-tiny",
         description="The same architecture with about a million parameters",
-        components=(seeded_component(denoiser_component(TINY), TINY_SEED),),
+        components=(seeded_component(denoiser_component(TINY), TINY_SEED), sampler_component(TINY)),
     ),
 )

@@ -261,7 +261,7 @@ def test_too_few_jobs_are_refused(refused: Refused, models: Path, jobs: str) -> 
 
 @pytest.fixture
 def weights() -> dict[str, Tensor]:
-    (component,) = find_model("ondevice-sora-tiny").components
+    component = find_model("ondevice-sora-tiny").components[0]
     return dict(component.variants["full"]().state_dict())
 
 

@@ -236,18 +236,23 @@ def test_model_without_weights_of_its_own_asks_for_a_checkpoint() -> None:
     assert "--checkpoint" in found
 
 
+def test_component_without_weights_needs_no_checkpoint() -> None:
+    source = source_of("ondevice-sora", seed=0, components=("sampler",))
+    assert (source.weights, source.components[0].weights) == ("none", None)
+
+
 def test_checkpoint_is_refused_for_a_users_file(write: Write, tmp_path: Path) -> None:
     assert "--checkpoint is for registry models" in message(f"{write(GOOD)}:build", checkpoint=tmp_path)
 
 
 def test_checkpoint_replaces_seeded_weights(tmp_path: Path) -> None:
-    (spec,) = find_model("ondevice-sora-tiny").components
+    spec = find_model("ondevice-sora-tiny").components[0]
     state = {key: value + 1 for key, value in spec.variants["full"]().state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
     source = source_of("ondevice-sora-tiny", seed=0, checkpoint=tmp_path)
     assert source.weights == "checkpoint"
-    component = source.components[0]
-    assert component.weights is not None
+    component, sampler = source.components
+    assert component.weights is not None and sampler.weights is None
     for variant in component.variants.values():
         assert {key: tuple(value.shape) for key, value in variant().state_dict().items()} == {
             key: tuple(value.shape) for key, value in state.items()

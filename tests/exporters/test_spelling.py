@@ -29,6 +29,9 @@ WRITTEN: dict[str, tuple[Callable[[Tensor], Tensor], Tensor, str]] = {
     "clamp_max": (lambda x: x.clamp_max(0), X, "clamp_max"),
     "clamp of whole numbers": (lambda x: x.clamp(-2, 5), WHOLE, "clamp"),
     "clamp of whole numbers at one side": (lambda x: x.clamp(max=5), WHOLE, "clamp"),
+    "cosine": (lambda x: F.cosine_similarity(x, x.flip(1)), X, "cosine_similarity"),
+    "cosine of zeros": (lambda x: F.cosine_similarity(0 * x, x, dim=-1, eps=0.5), X, "cosine_similarity"),
+    "cosine of short rows": (lambda x: F.cosine_similarity(x / 4, x.flip(0), -1, 0.9), X, "cosine_similarity"),
     "pad with true": (lambda x: F.pad(x, (3, 0), value=True), BITS, "pad"),
     "pad with false": (lambda x: F.pad(x, (0, 2)), BITS, "pad"),
 }

@@ -64,18 +64,15 @@ def test_all_variants_build_on_meta_with_the_same_keys_and_shapes(component):
 
 @pytest.mark.parametrize("model", ["ondevice-sora", "ondevice-sora-144p"])
 def test_the_text_to_video_model_has_all_its_networks(model):
-    text_encoder, denoiser, temporal, spatial = find_model(model).components
-    assert [text_encoder.name, denoiser.name, temporal.name, spatial.name] == [
-        "text_encoder",
-        "denoiser",
-        "vae_temporal",
-        "vae_spatial",
-    ]
+    text_encoder, denoiser, sampler, temporal, spatial = components = find_model(model).components
+    names = ["text_encoder", "denoiser", "sampler", "vae_temporal", "vae_spatial"]
+    assert [component.name for component in components] == names
     _, text_mask = text_encoder.example_inputs(0)
     video, _, text, mask, _ = denoiser.example_inputs(0)
     (window,), (frames,) = temporal.example_inputs(0), spatial.example_inputs(0)
     assert text_mask.shape == mask.shape == (1, 300)
-    assert text.shape == (2, 1, 300, 4096)
+    assert text.shape == (1, 300, 4096)
+    assert sampler.example_inputs(0)[0].shape == video.shape
     size = video.shape[-2:]
     assert size == window.shape[-2:] == frames.shape[-2:] == {"ondevice-sora": (32, 32)}.get(model, (20, 27))
     assert (window.shape[2], frames.shape[0]) == (5, 4)
