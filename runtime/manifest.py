@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 MANIFEST_NAME: Final = "manifest.json"
 
 SEAL_NAME: Final = "manifest.sha256"
@@ -34,6 +34,8 @@ def _path_inside_bundle(path: str) -> str:
 Name = Annotated[str, Field(min_length=1)]
 BundlePath = Annotated[str, Field(min_length=1), AfterValidator(_path_inside_bundle)]
 Bytes = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -192,14 +194,65 @@ class Golden(VariantRef):
     outputs: BundlePath
 
 
+class TextToVideo(_Record):
+    """What a host needs beside the components to make a video from a prompt.
+
+    The prompt, with `prompt_suffix` at its end, is cleaned as `cleaning` says, and made into at most `text_tokens`
+    ids by the `tokenizer`, a file of the `tokenizers` library. `latent_shape` is [1, 4, T, H, W]. The temporal half of
+    the VAE takes `window` of the T latent frames at a time and gives `window_frames`; the spatial half takes
+    `batch_frames` of those and gives pictures of `height` × `width` pixels, of which the first `frames` are the video.
+    `fps`, `steps` and `guidance` are taken unless the user says otherwise. `time_shift` is the ratio r of the timestep
+    transform for this many frames, `app_time_shift` that of the published app, which takes 51 frames for granted.
+    """
+
+    tokenizer: BundlePath
+    text_tokens: Annotated[int, Field(ge=2)]
+    prompt_suffix: str
+    cleaning: Literal["open-sora", "none"]
+    latent_shape: tuple[Literal[1], Literal[4], Count, Count, Count]
+    frames: Count
+    height: Count
+    width: Count
+    window: Count
+    window_frames: Count
+    batch_frames: Count
+    fps: Positive
+    steps: Count
+    guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    time_shift: Positive
+    app_time_shift: Positive
+
+    @property
+    def windows(self) -> int:
+        """How many calls of the temporal VAE a video takes."""
+        return self.latent_shape[2] // self.window
+
+    @property
+    def batches(self) -> int:
+        """How many calls of the spatial VAE a video takes, the last one filled up."""
+        return -(-self.frames // self.batch_frames)
+
+    @model_validator(mode="after")
+    def _windows_make_the_frames(self) -> TextToVideo:
+        latent_frames = self.latent_shape[2]
+        if latent_frames % self.window:
+            raise ValueError(f"{latent_frames} latent frames are not whole windows of {self.window}")
+        if self.windows * self.window_frames < self.frames:
+            raise ValueError(
+                f"{self.windows} windows of {self.window_frames} frames are fewer than the video's {self.frames}"
+            )
+        return self
+
+
 class Manifest(_Record):
     """The contract of a bundle: one model, one target.
 
     `load_schedule` is the order in which blocks are loaded; `host_program` the components' variants that the host
-    calls, in order (empty for a bare model, whose components are called one after another).
+    calls, in order (empty for a bare model, whose components are called one after another); `text_to_video` what else
+    makes a video of a prompt, for models that can.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     model: Name
     target: Literal["coreml", "onnx", "executorch"]
     weights: Literal["seeded", "trained", "checkpoint", "module", "none"]
@@ -209,6 +262,7 @@ class Manifest(_Record):
     golden: tuple[Golden, ...] = ()
     load_schedule: tuple[BlockRef, ...]
     host_program: tuple[VariantRef, ...] = ()
+    text_to_video: TextToVideo | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Manifest:
@@ -235,6 +289,8 @@ class Manifest(_Record):
             for path in (record.inputs, record.outputs):
                 if path not in paths:
                     raise ValueError(f"golden file {path!r} is not among the files")
+        if self.text_to_video is not None and self.text_to_video.tokenizer not in paths:
+            raise ValueError(f"tokenizer {self.text_to_video.tokenizer!r} is not among the files")
         return self
 
     def component(self, name: str) -> Component:

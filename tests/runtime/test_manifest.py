@@ -53,7 +53,7 @@ def manifest_value(root: Path) -> dict[str, Any]:
         "outputs": "golden/out.safetensors",
     }
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "model": "tiny",
         "target": "coreml",
         "weights": "seeded",
@@ -101,11 +101,11 @@ def test_the_committed_schema_is_the_one_of_the_code() -> None:
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "schema version None, this tool reads 2"),
-        ('{"schema_version": 1}', "schema version 1, this tool reads 2"),
+        ("[]", "schema version None, this tool reads 3"),
+        ('{"schema_version": 1}', "schema version 1, this tool reads 3"),
         ('{"schema_version": true}', "schema version True"),
-        ('{"schema_version": 2}', "model: Field required"),
-        ('{"schema_version": 2, "schema_version": 2}', "given twice: 'schema_version'"),
+        ('{"schema_version": 3}', "model: Field required"),
+        ('{"schema_version": 3, "schema_version": 2}', "given twice: 'schema_version'"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -190,6 +190,50 @@ def test_unknown_fields_and_values_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, manifest_value(tmp_path) | {"extra": 1}, "extra")
     refused(tmp_path, manifest_value(tmp_path) | {"target": "tflite"}, "target")
     refused(tmp_path, manifest_value(tmp_path) | {"weights": "made up"}, "weights")
+
+
+VIDEO: dict[str, Any] = {
+    "tokenizer": "golden/in.safetensors",
+    "text_tokens": 300,
+    "prompt_suffix": " aesthetic score: 6.5.",
+    "cleaning": "open-sora",
+    "latent_shape": [1, 4, 20, 32, 32],
+    "frames": 68,
+    "height": 256,
+    "width": 256,
+    "window": 5,
+    "window_frames": 17,
+    "batch_frames": 4,
+    "fps": 24,
+    "steps": 30,
+    "guidance": 7,
+    "time_shift": 2.2361,
+    "app_time_shift": 1.9365,
+}
+
+
+def test_how_a_video_is_made_reads_back_with_its_counts(tmp_path: Path) -> None:
+    made = read_manifest(write(tmp_path, manifest_value(tmp_path) | {"text_to_video": VIDEO})).text_to_video
+    assert made is not None and made.model_dump(mode="json") == VIDEO
+    assert (made.windows, made.batches) == (4, 17)  # those of 68 frames in the published app
+    assert read_manifest(write(tmp_path, manifest_value(tmp_path))).text_to_video is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokenizer": "host/tokenizer.json"}, "tokenizer 'host/tokenizer.json' is not among the files"),
+        ({"window": 6}, "20 latent frames are not whole windows of 6"),
+        ({"frames": 69}, "4 windows of 17 frames are fewer than the video's 69"),
+        ({"latent_shape": [2, 4, 20, 32, 32]}, "latent_shape"),
+        ({"guidance": -1}, "guidance"),
+        ({"time_shift": 0}, "time_shift"),
+        ({"cleaning": "lower"}, "cleaning"),
+        ({"text_tokens": 1}, "text_tokens"),
+    ],
+)
+def test_how_a_video_is_made_must_be_consistent(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    refused(tmp_path, manifest_value(tmp_path) | {"text_to_video": VIDEO | change}, message)
 
 
 @given(

@@ -1,0 +1,85 @@
+"""A video from a prompt: text encoder, sampling, decoding, in one memory budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tm_export.runtime.engines.base import Array, Engine
+from tm_export.runtime.loading.loader import Loader
+from tm_export.runtime.loading.policy import BudgetTooSmall
+from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
+from tm_export.runtime.manifest import BundleError, Manifest, TextToVideo
+from tm_export.runtime.text_to_video.decode import decode, decoding_runs
+from tm_export.runtime.text_to_video.noise import noise_of_seed
+from tm_export.runtime.text_to_video.sample import Sampled, Sampling, fitted, sample
+from tm_export.runtime.text_to_video.tokenize import Tokens
+
+
+@dataclass(frozen=True)
+class Video:
+    """What became of a prompt: how its latent was sampled, and how often blocks were loaded."""
+
+    sampled: Sampled
+    loads: int
+
+
+def contract_of(manifest: Manifest, sampling: Sampling | None = None) -> TextToVideo:
+    """How the bundle makes a video.
+
+    Raises:
+        BundleError: it makes none, or lacks a component or a variant that sampling needs.
+    """
+    if manifest.text_to_video is None:
+        raise BundleError(f"the bundle of {manifest.model} makes no video from a prompt: name one of a model that does")
+    for component, variant in _runs(manifest.text_to_video, sampling):
+        manifest.component(component).variant(variant)
+    return manifest.text_to_video
+
+
+def generate(
+    bundle_dir: Path,
+    manifest: Manifest,
+    engine: Engine,
+    tokens: Tokens,
+    sampling: Sampling,
+    seed: int,
+    show: Callable[[Array], None],
+    *,
+    memory_budget: int | None = None,
+    prefetch_depth: int = 1,
+) -> Video:
+    """Makes the video of a prompt, and shows its frames, uint8 [height, width, 3], as they are decoded.
+
+    Each half of the VAE is run for the whole video before the next is opened. `memory_budget` bounds the whole process;
+    what it holds now is taken off, and the rest is for blocks: the video's own arrays come on top.
+
+    Raises:
+        BundleError: as `contract_of`.
+        BudgetTooSmall: some block cannot run within the budget.
+        EngineError: a block cannot be loaded or run, or gives values that are not finite.
+    """
+    video = contract_of(manifest, sampling)
+    blocks_budget = budget_for_blocks(memory_budget)
+    with Loader(bundle_dir, manifest, engine, memory_budget=blocks_budget, prefetch_depth=prefetch_depth) as loader:
+        try:
+            loader.schedule(_runs(video, sampling))
+        except BudgetTooSmall as error:
+            assert memory_budget is not None and blocks_budget is not None
+            raise for_the_process(error, memory_budget, blocks_budget) from None
+        text = {"input_ids": tokens.input_ids_BL, "mask": tokens.mask_BL}
+        states_BLD = loader.run("text_encoder", "full", fitted(manifest, "text_encoder", "full", text))["states"]
+        noise_BCTHW = noise_of_seed(seed, video.latent_shape)
+        sampled = sample(loader, manifest, sampling, noise_BCTHW, states_BLD, tokens.mask_BL)
+        if len(sampling.runs()) > 2 * sampled.evaluations:  # a dynamic leap
+            loader.schedule(decoding_runs(video))
+        for frame_HWC in decode(loader, video, sampled.latent_BCTHW):
+            show(frame_HWC)
+        return Video(sampled, sum(event.kind == "load" for event in loader.events))
+
+
+def _runs(video: TextToVideo, sampling: Sampling | None) -> list[tuple[str, str]]:
+    """All runs of a video, as if no dynamic leap were made."""
+    denoising = [] if sampling is None else sampling.runs()
+    return [("text_encoder", "full"), *denoising, *decoding_runs(video)]
