@@ -133,7 +133,7 @@ def test_dry_run_of_the_default_model_says_that_it_is_seeded_and_where_it_merges
 ) -> None:
     assert main(["--target", "onnx", "--dry-run", "--json", "-o", str(tmp_path)]) == 0
     (plan,) = json.loads(capfd.readouterr().out)["plans"]
-    assert plan["artifacts"] == ["denoiser/00/full.onnx", "denoiser/00/merged.onnx"]
+    assert plan["artifacts"] == ["denoiser/00/full.onnx", "denoiser/00/merged.onnx", "sampler/00/full.onnx"]
     merged = [site for site in plan["merges"] if site["variant"] == "merged"]
     assert merged
     assert all(site["tokens_after"] < site["tokens_before"] for site in merged if site["kind"] == "merge")
