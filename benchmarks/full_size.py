@@ -3,14 +3,17 @@
     python benchmarks/full_size.py --checkpoint DIR --out DIR --target onnx
     python benchmarks/full_size.py --checkpoint DIR --out DIR --target coreml --component text_encoder
 
-The checkpoint is made first, with synthetic weights, if the folder does not exist (12.4 GB). Each component is
-exported by itself with `tm-export`, so that a bundle can be removed before the next one; `--keep` leaves them.
-Reported for each:
+The checkpoint is made first, with synthetic weights, if the folder does not exist (12.4 GB). One `tm-export` exports
+all networks, or those that are named. Reported of it:
 
 - peak RSS, summed over the process tree twenty times a second; pages that several processes share count in each;
 - wall time, and beside it the time that writing the same bytes to the same disk takes, flushed;
+
+and for each network:
+
 - how many programs the blocks are, and how often a converter ran;
-- bytes of weights for all variants, against what one variant needs.
+- bytes of weights for all variants, against what one variant needs;
+- seconds of each stage.
 """
 
 from __future__ import annotations
@@ -18,13 +21,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -35,19 +38,24 @@ BUDGETS = {"text_encoder": "260MB", "denoiser": "340MB", "vae_temporal": "300MB"
 
 
 @dataclass(frozen=True)
-class Result:
-    target: str
-    component: str
+class Network:
+    name: str
     blocks: int
     programs: int
     conversions: int
-    bundle_bytes: int
     weight_bytes: int
     one_variant_bytes: int
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    target: str
+    networks: tuple[Network, ...]
+    bundle_bytes: int
     seconds: float
     seconds_to_write_as_much: float
     peak_tree_rss_bytes: int
-    stages: dict[str, float]
 
 
 def main() -> None:
@@ -57,23 +65,36 @@ def main() -> None:
     parser.add_argument("--target", required=True)
     parser.add_argument("--component", action="append", choices=list(BUDGETS))
     parser.add_argument("--verify", default="converted")
-    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if not arguments.checkpoint.exists():
         make = [sys.executable, "-m", "tm_export.models.synthesize", MODEL, "--out", arguments.checkpoint]
         subprocess.run([*map(str, make), "--dtype", "float16"], check=True)
-    results = [measure(component, arguments) for component in arguments.component or BUDGETS]
+    result = measure(arguments)
     if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=2))
+        arguments.json.write_text(json.dumps(asdict(result), indent=2))
+    for network in result.networks:
+        print(
+            f"{network.name}: {network.weight_bytes / 1e9:.2f} GB of artifacts, "
+            f"{network.weight_bytes / max(1, network.one_variant_bytes):.3f} of one variant's weights, in "
+            f"{network.blocks} blocks of {network.programs} programs, {network.conversions} conversions; "
+            f"{network.stages}"
+        )
+    print(
+        f"{result.target}: {result.bundle_bytes / 1e9:.2f} GB in {result.seconds:.0f} s, writing as much "
+        f"{result.seconds_to_write_as_much:.0f} s; peak RSS of the tree {result.peak_tree_rss_bytes / 1e9:.2f} GB"
+    )
 
 
-def measure(component: str, arguments: argparse.Namespace) -> Result:
+def measure(arguments: argparse.Namespace) -> Result:
     command = [
-        *(str(Path(sys.executable).with_name("tm-export")), "-m", MODEL, "--component", component),
-        *("--checkpoint", str(arguments.checkpoint), "--target", arguments.target, "-o", str(arguments.out)),
-        *("--block-budget", BUDGETS[component], "--verify", arguments.verify, "--no-resume"),
+        *(str(Path(sys.executable).with_name("tm-export")), "-m", MODEL, "--checkpoint", str(arguments.checkpoint)),
+        *("--target", arguments.target, "-o", str(arguments.out), "--verify", arguments.verify, "--no-resume"),
     ]
+    for component in arguments.component or ():
+        command += ["--component", component]
+    for component in arguments.component or BUDGETS:
+        command += ["--block-budget", f"{component}={BUDGETS[component]}"]
     if arguments.target != "executorch":  # whose XNNPACK has no products of fp32 with fp16
         command += ["--weights", "fp16"]
     began = time.monotonic()
@@ -87,37 +108,37 @@ def measure(component: str, arguments: argparse.Namespace) -> Result:
     bundle = arguments.out / f"{MODEL}-{arguments.target}"
     report = json.loads((bundle / "reports" / "export.json").read_bytes())
     manifest = json.loads((bundle / "manifest.json").read_bytes())
-    (blocks,) = report["blocks"]
-    stages: dict[str, float] = {}
-    for stage in report["stages"]:
-        stages[stage["stage"]] = stages.get(stage["stage"], 0) + stage["seconds"]
-    (described,) = manifest["components"]
     sizes = {file["path"]: file["bytes"] for file in manifest["files"]}
+    networks = tuple(
+        Network(
+            name=blocks["component"],
+            blocks=blocks["blocks"],
+            programs=blocks["programs"],
+            conversions=blocks["conversions"],
+            weight_bytes=sum(sizes[path] for block in described["blocks"] for path in block["files"]),
+            one_variant_bytes=sum(block["weight_bytes"] for block in described["blocks"]),
+            stages=stages_of(report, blocks["component"]),
+        )
+        for blocks, described in zip(report["blocks"], manifest["components"], strict=True)
+    )
     size = sum(sizes.values())
-    result = Result(
+    return Result(
         target=arguments.target,
-        component=component,
-        blocks=blocks["blocks"],
-        programs=blocks["programs"],
-        conversions=blocks["conversions"],
+        networks=networks,
         bundle_bytes=size,
-        weight_bytes=sum(sizes[path] for block in described["blocks"] for path in block["files"]),
-        one_variant_bytes=sum(block["weight_bytes"] for block in described["blocks"]),
         seconds=seconds,
         seconds_to_write_as_much=seconds_to_write(size, arguments.out / "written"),
         peak_tree_rss_bytes=peak,
-        stages={name: round(spent, 1) for name, spent in stages.items()},
     )
-    if not arguments.keep:
-        shutil.rmtree(bundle)
-    print(
-        f"{result.target} {component}: {size / 1e9:.2f} GB in {result.blocks} blocks of {result.programs} programs, "
-        f"{result.conversions} conversions; {seconds:.0f} s, writing as much {result.seconds_to_write_as_much:.0f} s; "
-        f"peak RSS of the tree {peak / 1e9:.2f} GB; artifacts are {result.weight_bytes / result.one_variant_bytes:.3f} "
-        f"of one variant's weights; {result.stages}",
-        flush=True,
-    )
-    return result
+
+
+def stages_of(report: dict[str, Any], component: str) -> dict[str, float]:
+    """Seconds of each stage of one component."""
+    seconds: dict[str, float] = {}
+    for stage in report["stages"]:
+        if stage["component"] == component:
+            seconds[stage["stage"]] = seconds.get(stage["stage"], 0) + stage["seconds"]
+    return {name: round(spent, 1) for name, spent in seconds.items()}
 
 
 class TreeWatch:

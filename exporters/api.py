@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tm_export.exporters.bundle import Bundle, write_bundle
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.load_source import Modules, source_of, source_of_module
+from tm_export.exporters.load_source import Modules, VideoSize, source_of, source_of_module
 from tm_export.exporters.options import (
     Backend,
     Effort,
@@ -39,8 +39,10 @@ def export(
     merge_lowering: MergeLowering = "auto",
     name: str | None = None,
     checkpoint: str | Path | None = None,
+    frames: int | None = None,
+    frame_size: tuple[int, int] | None = None,
     seed: int = 0,
-    block_budget: int | str | None = None,
+    block_budget: int | str | Mapping[str, int | str | None] | None = None,
     weights: Precision | None = None,
     jobs: int = 1,
     verify: Extent = "all",
@@ -60,9 +62,11 @@ def export(
         merge_lowering: the form that merges take: `auto` is the cheapest that the target has.
         name: what the model is called; the module's class in lower case unless given.
         checkpoint: the weights of a registry model.
+        frames: of the videos that a registry model makes; its own number unless given.
+        frame_size: height and width of such videos, in pixels.
         seed: for random choices inside the model.
         block_budget: the most bytes that a block may take, its weights and activations together, as a number or
-            such as "200MB"; None gives one block.
+            such as "200MB"; None gives one block. A dict has one for each component that it names.
         weights: what weights are stored in, the precision unless given.
         jobs: how many conversions may run at a time.
         verify: `all` blocks and all of them together, or one block of each program that was `converted`.
@@ -72,16 +76,22 @@ def export(
     Raises:
         ExportError: the subclass and its `exit_code` say which kind of thing went wrong.
     """
-    options = ExportOptions(precision, backend, merge_lowering, seed, parse_block_budget(block_budget), weights)
+    by_component = block_budget if isinstance(block_budget, Mapping) else {}
+    budgets = tuple((component, parse_block_budget(budget)) for component, budget in by_component.items())
+    budget = None if isinstance(block_budget, Mapping) else parse_block_budget(block_budget)
+    options = ExportOptions(precision, backend, merge_lowering, seed, budget, weights, budgets)
     effort = Effort(jobs, verify, resume)
     if isinstance(module, str):
         if example_inputs is not None:
             raise UsageError(f"model {module!r} brings its own example inputs: leave them out")
-        source = source_of(module, seed, Path(checkpoint) if checkpoint is not None else None)
+        weights_at = Path(checkpoint) if checkpoint is not None else None
+        source = source_of(module, seed, weights_at, video_size=VideoSize(frames, frame_size))
         source = replace(source, name=name) if name is not None else source
     else:
         if checkpoint is not None:
             raise UsageError(f"checkpoint {checkpoint} is for registry models: load it into the module")
+        if frames is not None or frame_size is not None:
+            raise UsageError("frames and frame_size are for registry models: let the module be of that size")
         source = source_of_module(module, example_inputs, name or _class_name(module))
     return export_source(source, target, options, Path(out), effort=effort, force=force)
 

@@ -110,6 +110,8 @@ def write_bundle(
         except (ParityFailed, BudgetExceeded) as error:
             write_reports(compiled.report, failed, compiled.pictures)
             raise type(error)(f"{error}. The reports are in {failed}") from None
+        if source.prompts is not None:
+            _write_host_file(staging.bundle / source.prompts.contract.tokenizer, source.prompts.tokenizer)
         manifest = Manifest(
             model=source.name,
             target=target,  # type: ignore[arg-type]  # the manifest itself checks it
@@ -123,12 +125,19 @@ def write_bundle(
                 for component in compiled.components
                 for block in component.blocks
             ),
+            text_to_video=source.prompts.contract if source.prompts is not None else None,
         )
         write_reports(compiled.report, staging.bundle / REPORTS, compiled.pictures)
         write_manifest(staging.bundle, manifest)
     if (failed / PARITY).is_file():  # of an earlier try
         shutil.rmtree(failed)
     return Bundle(place, manifest)
+
+
+def _write_host_file(path: Path, text: str) -> None:
+    """Write a file of the bundle that no engine reads, but the program that runs it does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _files(folder: Path) -> tuple[FileEntry, ...]:

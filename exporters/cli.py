@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -24,7 +25,7 @@ from tm_export.exporters.options import (
     Extent,
     MergeLowering,
     Precision,
-    parse_block_budget,
+    parse_block_budgets,
 )
 from tm_export.runtime.console import INTERRUPTED, Complaints, without_warnings
 
@@ -66,6 +67,7 @@ class Request:
     options: ExportOptions
     effort: Effort
     checkpoint: Path | None
+    video_size: tuple[int | None, tuple[int, int] | None]
     force: bool
     max_regions: int | None
     lists: bool
@@ -99,6 +101,14 @@ def _parse(
         Path | None,
         typer.Option(help="Weights of a listed model: a file or a folder.", rich_help_panel=_WHAT),
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="Of videos that the model makes, such as 17, 34, 51 or 68.", rich_help_panel=_WHAT),
+    ] = None,
+    frame_size: Annotated[
+        str | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Of such videos, such as 192x192.", rich_help_panel=_WHAT),
+    ] = None,
     precision: Annotated[
         Precision | None,
         typer.Option(help="Core ML's default is fp16, others' fp32.", rich_help_panel=_HOW),
@@ -117,13 +127,14 @@ def _parse(
         typer.Option(help="For random choices inside the model, and example inputs.", rich_help_panel=_HOW),
     ] = 0,
     block_budget: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            metavar="BYTES|none",
-            help="Cut components into blocks of at most so many bytes of weights and activations, such as 200MB.",
+            metavar="[COMPONENT=]BYTES|none",
+            help="Cut components into blocks of at most so many bytes of weights and activations, such as 200MB; "
+            "may be repeated.",
             rich_help_panel=_HOW,
         ),
-    ] = "none",
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Conversions that run at a time.", rich_help_panel=_HOW)] = 1,
     verify: Annotated[
         Extent,
@@ -155,14 +166,16 @@ def _parse(
         bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_ELSE)
     ] = False,
 ) -> Request:
+    budget, component_budgets = parse_block_budgets(block_budget or ())
     return Request(
         model=model,
         components=tuple(dict.fromkeys(component or ())),
         targets=tuple(dict.fromkeys(target or ())),
         out=out,
-        options=ExportOptions(precision, backend, merge_lowering, seed, parse_block_budget(block_budget), weights),
+        options=ExportOptions(precision, backend, merge_lowering, seed, budget, weights, component_budgets),
         effort=Effort(jobs, verify, resume),
         checkpoint=checkpoint,
+        video_size=(frames, None if frame_size is None else _pixels(frame_size)),
         force=force,
         max_regions=max_regions,
         lists=lists,
@@ -170,6 +183,13 @@ def _parse(
         as_json=as_json,
         debug=debug,
     )
+
+
+def _pixels(frame_size: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,6})[x×](\d{1,6})", frame_size)  # noqa: RUF001
+    if found is None:
+        raise UsageError(f"--frame-size {frame_size!r} is no size: give height and width in pixels, such as 192x192")
+    return int(found[1]), int(found[2])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -209,12 +229,13 @@ def _answer(request: Request) -> Mapping[str, Any]:
     if not request.targets:
         raise UsageError("no target is given: add --target coreml, --target onnx or --target executorch")
 
-    from tm_export.exporters.load_source import source_of
+    from tm_export.exporters.load_source import VideoSize, source_of
     from tm_export.exporters.targets.base import find_target
 
     for target in request.targets:  # before any work
         find_target(target).precision(request.options)
-    source = source_of(request.model, request.options.seed, request.checkpoint, request.components)
+    size = VideoSize(*request.video_size)
+    source = source_of(request.model, request.options.seed, request.checkpoint, request.components, size)
     progress = _progress(request)
     if source.weights == "seeded":
         progress.say(f"the weights of {source.name} are seeded, not trained: it runs, but its outputs mean nothing")

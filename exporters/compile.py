@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from tm_export.exporters.convert import Workshop, convert
 from tm_export.exporters.describe import merge_sites
+from tm_export.exporters.errors import UsageError
 from tm_export.exporters.manifest_of import component_of
 from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.prepare import Prepared, prepare
@@ -43,6 +44,7 @@ def compile_model(
     into blocks that fit. Failed parity is in the report, not raised.
     """
     started = time.monotonic()
+    _require_components(source, asked)
     workshop = Workshop(staging.bundle, staging.scratch, staging.journal, effort.jobs)
     compiled = Compiled((), (), ExportReport.empty(source.name, target.name, _said(target, asked)))
     for component in source.components:
@@ -85,6 +87,7 @@ def plan(
 ) -> tuple[tuple[Prepared, tuple[MergeSite, ...]], ...]:
     """The blocks of each component, and the merge sites that an export would rewrite; nothing is written."""
     planned = []
+    _require_components(source, options)
     for component in source.components:
         own = options_for(component, target, options)
         prepared = prepare(component, own, report)
@@ -93,14 +96,26 @@ def plan(
 
 
 def options_for(component: ComponentSource, target: Target, options: ExportOptions) -> ExportOptions:
-    """The options for one component, the precision among them.
+    """The options for one component: its block budget, and its precision.
 
     A component that overflows fp16 is computed in fp32, and still stored in 16 bits.
     """
+    budget = dict(options.component_budgets).get(component.name, options.block_budget)
+    options = replace(options, block_budget=budget, component_budgets=())
     precision = target.precision(options)
     if component.needs_fp32 and precision == "fp16":
         return replace(options, precision="fp32", weights=options.weights or "fp16")
     return replace(options, precision=precision)
+
+
+def _require_components(source: ModelSource, options: ExportOptions) -> None:
+    """Raise `UsageError` if a block budget is for a component that is not exported."""
+    known = [component.name for component in source.components]
+    for name, _ in options.component_budgets:
+        if name not in known:
+            raise UsageError(
+                f"--block-budget is given for {name!r}, which is not exported: there are {', '.join(known)}"
+            )
 
 
 def _said(target: Target, options: ExportOptions) -> dict[str, object]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from torch import Tensor, nn
 
 from tm_export.exporters.capture import check_example_inputs
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.fake_module import fake_module
-from tm_export.exporters.sources import ComponentSource, ModelSource
+from tm_export.exporters.sources import ComponentSource, ModelSource, PromptSource
 from tm_export.exporters.user_function import call_user_function
 from tm_export.exporters.weights import CheckpointWeights
 from tm_export.models.checkpoint import CheckpointError
-from tm_export.models.registry import ComponentSpec, UnknownModel, WeightsOrigin, find_model
+from tm_export.models.registry import ComponentSpec, ModelSpec, UnknownModel, WeightsOrigin, find_model
+from tm_export.models.text_to_video import VideoSizeRefused
+from tm_export.runtime.manifest import TextToVideo
 
 COMPONENT = "model"
 """What the one component of a user's own module is called."""
@@ -27,11 +29,36 @@ COMPONENT = "model"
 VARIANT = "full"
 """What its one variant is called, where the user gives a module and no dict of variants."""
 
+TOKENIZER: Final = "host/tokenizer.json"
+"""Where a bundle has the tokenizer of a model that takes prompts."""
+
 Modules = nn.Module | Mapping[str, nn.Module]
 """A module, or several variants by name that take the same inputs."""
 
 
-def source_of(model: str, seed: int, checkpoint: Path | None = None, components: Sequence[str] = ()) -> ModelSource:
+@dataclass(frozen=True)
+class VideoSize:
+    """The size of videos that a model is to make: frames, and (height, width) in pixels; None for the model's own."""
+
+    frames: int | None = None
+    pixels: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        """As it is given."""
+        frames = [] if self.frames is None else [f"--frames {self.frames}"]
+        return " ".join([*frames, *([] if self.pixels is None else ["--frame-size {}x{}".format(*self.pixels)])])
+
+
+OWN_SIZE: Final = VideoSize()
+
+
+def source_of(
+    model: str,
+    seed: int,
+    checkpoint: Path | None = None,
+    components: Sequence[str] = (),
+    video_size: VideoSize = OWN_SIZE,
+) -> ModelSource:
     """The source of what `-m MODEL` names.
 
     Args:
@@ -40,13 +67,16 @@ def source_of(model: str, seed: int, checkpoint: Path | None = None, components:
         seed: for a registry model's example inputs.
         checkpoint: a registry model's weights, a file or a folder.
         components: those of the model that are wanted; all if none is named.
+        video_size: of a registry model that makes videos.
 
     Raises:
         UsageError: there is no such thing, or it does not give what it should. Of a checkpoint only the headers
             are read here; a damaged tensor is found when its block is emitted.
     """
     if ":" not in model and not model.endswith(".py"):
-        return _source_of_registry(model, seed, checkpoint, components)
+        return _source_of_registry(model, seed, checkpoint, components, video_size)
+    if video_size != OWN_SIZE:
+        raise UsageError(f"{video_size} is for registry models: let {model} itself be of that size")
     if checkpoint is not None:
         raise UsageError(f"--checkpoint is for registry models: let {model} itself load {checkpoint}")
     file, _, function = model.rpartition(":") if ":" in model else (model, "", "")
@@ -101,11 +131,15 @@ def _chosen(model: str, components: tuple[_Named, ...], names: Sequence[str]) ->
     return tuple(component for component in components if not names or component.name in names)
 
 
-def _source_of_registry(model: str, seed: int, checkpoint: Path | None, components: Sequence[str]) -> ModelSource:
+def _source_of_registry(
+    model: str, seed: int, checkpoint: Path | None, components: Sequence[str], video_size: VideoSize
+) -> ModelSource:
     try:
         spec = find_model(model)
     except UnknownModel as error:
         raise UsageError(f"{error}; or give your own as FILE.py:FUNC") from error
+    if video_size != OWN_SIZE:
+        spec = _resized(spec, video_size)
     chosen = _chosen(model, spec.components, components)
     for component in chosen:
         if component.weights == "checkpoint" and checkpoint is None:
@@ -117,7 +151,29 @@ def _source_of_registry(model: str, seed: int, checkpoint: Path | None, componen
         name=spec.name,
         components=tuple(_registry_component(component, seed, checkpoint) for component in chosen),
         weights=_origin(chosen, checkpoint),
+        prompts=_prompts(spec, checkpoint) if chosen == spec.components else None,
     )
+
+
+def _resized(spec: ModelSpec, size: VideoSize) -> ModelSpec:
+    if spec.resized is None:
+        raise UsageError(f"model {spec.name!r} has one size alone: leave out {size}")
+    try:
+        return spec.resized(size.frames, size.pixels)
+    except VideoSizeRefused as error:
+        raise UsageError(str(error)) from error
+
+
+def _prompts(spec: ModelSpec, checkpoint: Path | None) -> PromptSource | None:
+    if spec.text_to_video is None:
+        return None
+    values = {field.name: getattr(spec.text_to_video, field.name) for field in fields(spec.text_to_video)}
+    del values["synthetic_tokenizer"]
+    try:
+        tokenizer = values.pop("tokenizer")(checkpoint)
+    except CheckpointError as error:
+        raise UsageError(f"the checkpoint of {spec.name}: {error}") from error
+    return PromptSource(TextToVideo(tokenizer=TOKENIZER, **values), tokenizer)
 
 
 def _origin(components: Sequence[ComponentSpec], checkpoint: Path | None) -> WeightsOrigin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -42,8 +43,9 @@ class ExportOptions:
 
     `precision` None means the target's own default: fp16 for Core ML, fp32 elsewhere. `backend` is ExecuTorch's.
     `seed` fixes random choices made inside the model, such as a random split of tokens. `block_budget` bounds the
-    bytes of each block, its weights and activations together; None gives one block. `weights` is what they are stored
-    in, the precision unless given: fp16 under fp32 halves the files and changes nothing else.
+    bytes of each block, its weights and activations together; None gives one block. `component_budgets` are those of
+    components that have one of their own. `weights` is what they are stored in, the precision unless given: fp16 under
+    fp32 halves the files and changes nothing else.
     """
 
     precision: Precision | None = None
@@ -52,11 +54,13 @@ class ExportOptions:
     seed: int = 0
     block_budget: int | None = None
     weights: Precision | None = None
+    component_budgets: tuple[tuple[str, int | None], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values outside the lists above, and a budget that nothing fits."""
-        if self.block_budget is not None and self.block_budget <= 0:
-            raise UsageError(f"block budget {self.block_budget} is no size: give a positive number of bytes")
+        for budget in (self.block_budget, *(budget for _, budget in self.component_budgets)):
+            if budget is not None and budget <= 0:
+                raise UsageError(f"block budget {budget} is no size: give a positive number of bytes")
         for name, allowed in (
             ("precision", Precision),
             ("weights", Precision),
@@ -77,3 +81,17 @@ def parse_block_budget(value: int | str | None) -> int | None:
         return parse_budget(value)
     except SizeError as error:
         raise UsageError(f"--block-budget: {error}") from error
+
+
+def parse_block_budgets(values: Sequence[str]) -> tuple[int | None, tuple[tuple[str, int | None], ...]]:
+    """The budget of all components, and those of some, from texts such as "200MB" and "vae_spatial=600MB".
+
+    Raises:
+        UsageError: one of them is no size, or two are for the same.
+    """
+    pairs = [value.rpartition("=")[::2] for value in values]
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--block-budget is given twice for {twice[0] or 'all components'}: give it once")
+    budgets = {name: parse_block_budget(text) for name, text in pairs}
+    return budgets.pop("", None), tuple(budgets.items())

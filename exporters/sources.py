@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from tm_export.exporters.weights import WeightReader
+from tm_export.runtime.manifest import TextToVideo
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,21 @@ class ComponentSource:
 
 
 @dataclass(frozen=True)
+class PromptSource:
+    """How the whole of a model makes a video from a prompt, and the text of the tokenizer's file."""
+
+    contract: TextToVideo
+    tokenizer: str
+
+
+@dataclass(frozen=True)
 class ModelSource:
-    """A model to export, by whatever way it was named."""
+    """A model to export, by whatever way it was named.
+
+    `prompts` is there if it makes videos from prompts, and all of its components are exported.
+    """
 
     name: str
     components: tuple[ComponentSource, ...]
     weights: Literal["seeded", "trained", "checkpoint", "module", "none"]
+    prompts: PromptSource | None = None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tm_export.models import checkpoint
 from tm_export.models.checkpoint import Weights
+from tm_export.models.text_to_video import TextToVideoSpec
 
 ENTRY_POINT_GROUP = "tm_export.models"
 
@@ -108,11 +109,22 @@ class ComponentSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model: its name, one line on what it is, and its components."""
+    """A model.
+
+    Attributes:
+        name: by which it is exported.
+        description: one line on what it is.
+        components: its networks.
+        text_to_video: how a host makes a video with all of them, for a model that makes any.
+        resized: the same model for videos of so many frames, of (height, width) pixels, None for those that it has;
+            raises VideoSizeRefused. None for a model that is for one size.
+    """
 
     name: str
     description: str
     components: tuple[ComponentSpec, ...]
+    text_to_video: TextToVideoSpec | None = None
+    resized: Callable[[int | None, tuple[int, int] | None], ModelSpec] | None = None
 
 
 def list_models() -> tuple[ModelSpec, ...]:

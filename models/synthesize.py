@@ -70,6 +70,15 @@ def published_tensors(model: ModelSpec, dtype: torch.dtype | None) -> Folders:
     return folders
 
 
+def synthetic_texts(model: ModelSpec) -> Mapping[str, str]:
+    """Return the text files of a model's checkpoint by path: a made-up tokenizer, for a model that takes prompts."""
+    video = model.text_to_video
+    if video is None or video.synthetic_tokenizer is None:
+        return {}
+    folder = next(each.published.folder for each in model.components if each.published and each.name == "text_encoder")
+    return {f"{folder}/tokenizer.json": video.synthetic_tokenizer()}
+
+
 def _tensors(component: ComponentSpec, dtype: torch.dtype) -> dict[str, StoredSpec]:
     build = next(iter(component.variants.values()))
     with torch.device("meta"):
@@ -81,7 +90,12 @@ def _tensors(component: ComponentSpec, dtype: torch.dtype) -> dict[str, StoredSp
 
 
 def synthesize(
-    folders: Folders, out: Path, seed: int, say: Callable[[str], None], max_shard_bytes: int = MAX_SHARD_BYTES
+    folders: Folders,
+    out: Path,
+    seed: int,
+    say: Callable[[str], None],
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write a checkpoint folder; it appears under its name when it is whole, and not before.
 
@@ -91,6 +105,7 @@ def synthesize(
         seed: of the values; see `SyntheticValues`.
         say: takes a line of progress for each file.
         max_shard_bytes: no file is larger, unless a single tensor is.
+        texts: from `synthetic_texts`.
 
     Raises:
         CannotSynthesize: `out` is in use, it cannot be written, or its disk is too small.
@@ -104,6 +119,8 @@ def synthesize(
         staging.mkdir()
         try:
             _write(staging, folders, seed, Progress(staging, total, say), max_shard_bytes)
+            for path, text in (texts or {}).items():
+                (staging / path).write_text(text, encoding="utf-8")
             staging.replace(out)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -187,8 +204,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 good, 2 usage or no room, 130 interrupted."""
     request = parse(sys.argv[1:] if argv is None else argv)
     try:
-        folders = published_tensors(find_model(request.model), request.dtype)
-        synthesize(folders, request.out, request.seed, say=lambda line: print(line, flush=True))
+        model = find_model(request.model)
+        folders = published_tensors(model, request.dtype)
+        texts = synthetic_texts(model)
+        synthesize(folders, request.out, request.seed, say=lambda line: print(line, flush=True), texts=texts)
     except (CannotSynthesize, UnknownModel, BrokenModelPlugin) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE

@@ -10,9 +10,9 @@ import math
 import statistics
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -32,10 +32,24 @@ from tm_export.runtime.console import (
 from tm_export.runtime.units import SizeError, parse_budget
 
 if TYPE_CHECKING:
+    from tm_export.runtime.engines.base import Engine
+    from tm_export.runtime.make_video import MadeVideo
     from tm_export.runtime.manifest import Manifest
     from tm_export.runtime.run_bundle import Outcome, Ran, Task
 
+DEFAULT_VIDEO: Final = Path("video.mp4")
+
+NOT_WITH_PROMPT: Final = frozenset({"component", "variant", "inputs", "repeat"})
+ONLY_WITH_PROMPT: Final = frozenset(
+    {"seed", "steps", "guidance", "fps", "merge_steps", "schedule"}
+    | {"lpl", "lpl_first_step", "lpl_tolerance", "lpl_patience", "lpl_plane"}
+)
+
+Schedule = Literal["real", "app"]
+
 HELP: Final = """Run a bundle's components, by default on the golden inputs, and compare with the golden outputs.
+
+With --prompt, make a video of it: an mp4 file, and a contact sheet as PNG beside it.
 
 Blocks are opened, prefetched and closed so that the whole process stays within --memory-budget.
 
@@ -44,6 +58,10 @@ Blocks are opened, prefetched and closed so that the whole process stays within 
 tm-run out/ondevice-sora-tiny-onnx
 
 tm-run out/ondevice-sora-onnx --component denoiser --variant merged --memory-budget 1.2GB --repeat 30
+
+tm-run out/ondevice-sora-tiny-onnx --prompt "a red circle moves left" -o out.mp4
+
+tm-run out/ondevice-sora-onnx --prompt "waves on a beach" --lpl 16 --merge-steps 15 --memory-budget 2GB -o out.mp4
 
 tm-run out/my_model-executorch --inputs tokens.safetensors --out result.safetensors
 
@@ -55,6 +73,24 @@ tm-run out/my_model-executorch --inputs tokens.safetensors --out result.safetens
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """A video that is asked for; the names are those of the options."""
+
+    text: str
+    seed: int
+    steps: int | None
+    guidance: float | None
+    fps: float | None
+    merge_steps: int
+    schedule: Schedule
+    lpl: str
+    lpl_first_step: int | None
+    lpl_tolerance: float
+    lpl_patience: int
+    lpl_plane: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Request:
     """A parsed command line."""
 
@@ -63,6 +99,7 @@ class Request:
     variant: str | None
     inputs: Path | None
     out: Path | None
+    prompt: Prompt | None
     memory_budget: int | None
     prefetch_depth: int
     repeat: int
@@ -75,11 +112,12 @@ class Request:
 
 _app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
-_WHAT, _HOW, _PRINT = "What to run", "How", "What to check and print"
+_WHAT, _VIDEO, _HOW, _PRINT = "What to run", "A video from a prompt", "How", "What to check and print"
 
 
 @_app.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 def _parse(
+    context: typer.Context,
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE", help="A folder that tm-export wrote.", show_default=False)
     ],
@@ -94,8 +132,60 @@ def _parse(
         typer.Option(help="A safetensors file with an array for each input; default: golden.", rich_help_panel=_WHAT),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write the outputs here as safetensors.", rich_help_panel=_WHAT)
+        Path | None,
+        typer.Option("-o", "--out", help="Write outputs here as safetensors, a video as mp4.", rich_help_panel=_WHAT),
     ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the video shows.", rich_help_panel=_VIDEO)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise that it begins as.", rich_help_panel=_VIDEO)] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Of sampling; default: the bundle's.", rich_help_panel=_VIDEO)
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="How strongly the text guides; default: the bundle's.", rich_help_panel=_VIDEO),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames for each second; default: the bundle's.", rich_help_panel=_VIDEO)
+    ] = None,
+    merge_steps: Annotated[
+        int, typer.Option(help="So many first steps are made with merged tokens.", rich_help_panel=_VIDEO)
+    ] = 0,
+    lpl: Annotated[
+        str,
+        typer.Option(
+            metavar="off|N|dynamic",
+            help="Leap to the end of sampling: never, after N network evaluations, or when velocities change no more.",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = "off",
+    lpl_first_step: Annotated[
+        int | None,
+        typer.Option(
+            help="Dynamic: from which step on velocities are compared; default: 14 of 30, the published code's "
+            "(the paper: half of the steps).",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = None,
+    lpl_tolerance: Annotated[
+        float,
+        typer.Option(help="Dynamic: what counts as a change; the paper: 1e-4.", rich_help_panel=_VIDEO),
+    ] = 1e-3,
+    lpl_patience: Annotated[
+        int, typer.Option(help="Dynamic: after so many steps without a change.", rich_help_panel=_VIDEO)
+    ] = 3,
+    lpl_plane: Annotated[
+        str,
+        typer.Option(metavar="C,T", help="Dynamic: channel and latent frame compared.", rich_help_panel=_VIDEO),
+    ] = "0,0",
+    schedule: Annotated[
+        Schedule,
+        typer.Option(
+            help="Of times: for the video's real number of frames, or for 51 as in the published app.",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = "real",
     memory_budget: Annotated[
         str, typer.Option(help="What the process may hold, such as 1.2GB; or none.", rich_help_panel=_HOW)
     ] = "none",
@@ -123,12 +213,36 @@ def _parse(
         budget = parse_budget(memory_budget)
     except SizeError as error:
         raise typer.BadParameter(f"--memory-budget: {error}") from None
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+    wrong = sorted(given & (NOT_WITH_PROMPT if prompt is not None else ONLY_WITH_PROMPT))
+    if wrong:
+        option = "--" + wrong[0].replace("_", "-")
+        raise typer.BadParameter(
+            f"{option} does not go with --prompt" if prompt is not None else f"{option} is for --prompt: give that, too"
+        )
     return Request(
         bundle=bundle,
         component=component,
         variant=variant,
         inputs=inputs,
         out=out,
+        prompt=None
+        if prompt is None
+        else Prompt(
+            text=prompt,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            fps=fps,
+            merge_steps=merge_steps,
+            schedule=schedule,
+            lpl=lpl,
+            lpl_first_step=lpl_first_step,
+            lpl_tolerance=lpl_tolerance,
+            lpl_patience=lpl_patience,
+            lpl_plane=_plane(lpl_plane),
+        ),
         memory_budget=budget,
         prefetch_depth=prefetch_depth,
         repeat=repeat,
@@ -138,6 +252,13 @@ def _parse(
         as_json=as_json,
         debug=debug,
     )
+
+
+def _plane(text: str) -> tuple[int, int]:
+    channel, _, frame = text.partition(",")
+    if not (channel.isdecimal() and frame.isdecimal()):
+        raise typer.BadParameter(f"--lpl-plane {text!r} is no plane: give a channel and a latent frame, such as 0,0")
+    return int(channel), int(frame)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -152,13 +273,12 @@ def main(argv: list[str] | None = None) -> int:
     complaints = Complaints("tm-run", request.as_json, request.debug)
     try:
         with without_warnings(shown=request.debug):
-            outcome = _run(request)
-    except KeyboardInterrupt:
-        return complaints.fail("interrupted; every block is closed", INTERRUPTED)
+            return _answer(request, complaints)
+    except KeyboardInterrupt as error:
+        return complaints.fail(str(error) or "interrupted; every block is closed", INTERRUPTED)
     except Exception as error:
         code = _code_of(error)
         return complaints.defect(error, "tm-run") if code is None else complaints.fail(str(error), code)
-    return _report(request, outcome, complaints)
 
 
 def _code_of(error: Exception) -> int | None:
@@ -168,32 +288,42 @@ def _code_of(error: Exception) -> int | None:
     from tm_export.runtime.manifest import BundleError
     from tm_export.runtime.run_bundle import RequestError
     from tm_export.runtime.tensor_files import TensorFileError
+    from tm_export.runtime.text_to_video.tokenize import PromptError
+    from tm_export.runtime.text_to_video.video_file import VideoFileError
 
-    if isinstance(error, UsageError | BundleError | RequestError | TensorFileError):
+    if isinstance(error, UsageError | BundleError | RequestError | TensorFileError | PromptError | VideoFileError):
         return USAGE
     if isinstance(error, EngineError):
         return REFUSED
     return BUDGET if isinstance(error, BudgetTooSmall) else None
 
 
-def _run(request: Request) -> Outcome:
+def _answer(request: Request, complaints: Complaints) -> int:
+    """Do what is asked, and print what became of it; returns the exit code."""
     from tm_export.runtime.engines import EngineError, choose_engine
     from tm_export.runtime.manifest import read_manifest, verify_files
-    from tm_export.runtime.run_bundle import run_tasks
-    from tm_export.runtime.tensor_files import write_tensors
 
     refuse_more_than_the_machine_has(request.memory_budget)
     manifest = read_manifest(request.bundle)
     if request.proves_files:
         verify_files(request.bundle, manifest)
-    tasks = _tasks(request, manifest)
-    if request.out is not None and len(tasks) > 1:
-        names = ", ".join(f"{task.component} ({task.variant})" for task in tasks)
-        raise UsageError(f"--out takes the outputs of one variant, this runs {names}: add --component and --variant")
     try:
         engine = choose_engine(manifest.target, request.engine, request.threads)
     except EngineError as error:
         raise UsageError(str(error)) from error
+    if request.prompt is not None:
+        return _report_video(request, _make_video(request, request.prompt, manifest, engine, complaints), complaints)
+    return _report(request, _run(request, manifest, engine), complaints)
+
+
+def _run(request: Request, manifest: Manifest, engine: Engine) -> Outcome:
+    from tm_export.runtime.run_bundle import run_tasks
+    from tm_export.runtime.tensor_files import write_tensors
+
+    tasks = _tasks(request, manifest)
+    if request.out is not None and len(tasks) > 1:
+        names = ", ".join(f"{task.component} ({task.variant})" for task in tasks)
+        raise UsageError(f"--out takes the outputs of one variant, this runs {names}: add --component and --variant")
     outcome = run_tasks(
         request.bundle,
         manifest,
@@ -206,6 +336,66 @@ def _run(request: Request) -> Outcome:
     if request.out is not None:
         write_tensors(request.out, outcome.ran[0].outputs)
     return outcome
+
+
+def _make_video(
+    request: Request, prompt: Prompt, manifest: Manifest, engine: Engine, complaints: Complaints
+) -> MadeVideo:
+    from tm_export.runtime.make_video import VideoRequest, make_video
+    from tm_export.runtime.text_to_video.options import VideoOptions
+    from tm_export.runtime.text_to_video.progress import SilentProgress, progress_on
+
+    wishes = {name: value for name, value in asdict(prompt).items() if name not in ("text", "seed")}
+    wanted = VideoRequest(prompt.text, VideoOptions(**wishes), prompt.seed, request.out or DEFAULT_VIDEO)
+    return make_video(
+        request.bundle,
+        manifest,
+        engine,
+        wanted,
+        SilentProgress() if request.as_json else progress_on(sys.stderr),
+        complaints.warn,
+        memory_budget=request.memory_budget,
+        prefetch_depth=request.prefetch_depth,
+    )
+
+
+def _report_video(request: Request, made: MadeVideo, complaints: Complaints) -> int:
+    """Print how the video was made; returns the exit code."""
+    from tm_export.runtime.measure.readable import in_bytes
+
+    over = request.memory_budget is not None and made.peak_rss_bytes > request.memory_budget
+    code, complaint = OK, ""
+    if over:
+        assert request.memory_budget is not None
+        code, complaint = BUDGET, exceeded_message("the process", made.peak_rss_bytes, request.memory_budget)
+    sampled, sampling = made.video.sampled, made.sampling
+    if request.as_json:
+        answer = {
+            "exit_code": code,
+            "video": str(made.path),
+            "sheet": str(made.sheet),
+            "text": made.tokens.text,
+            "steps": sampling.steps,
+            "evaluations": sampled.evaluations,
+            "leapt_share": sampled.leapt_share,
+            "merged_evaluations": min(sampled.evaluations, sampling.merge_steps),
+            "seconds": dict(made.video.seconds),
+            "loads": made.video.loads,
+            "peak_rss_bytes": made.peak_rss_bytes,
+        }
+        print(json.dumps(answer | ({"error": complaint} if complaint else {}), indent=2))
+    else:
+        merged = min(sampled.evaluations, sampling.merge_steps)
+        print(f"{sampled.evaluations} network evaluations for {sampling.steps} steps, {merged} of them merged")
+        if sampled.evaluations < sampling.steps:
+            saved = 1 - sampled.evaluations / sampling.steps
+            print(f"leap: {saved:.0%} of the evaluations saved, {sampled.leapt_share:.0%} of the noise range leapt")
+        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in made.video.seconds.items())
+        print(f"{stages}; {made.video.loads} loads; peak RSS {in_bytes(made.peak_rss_bytes)}")
+        print(f"{made.path}, {made.sheet}")
+    if complaint:
+        complaints.say(complaint)
+    return code
 
 
 def _tasks(request: Request, manifest: Manifest) -> tuple[Task, ...]:

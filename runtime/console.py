@@ -37,6 +37,10 @@ class Complaints:
         """One line on stderr."""
         print(f"{self.program}: error: {message}", file=sys.stderr)
 
+    def warn(self, message: str) -> None:
+        """One line on stderr of what is amiss and ends nothing."""
+        print(f"{self.program}: note: {message}", file=sys.stderr)
+
     def fail(self, message: str, code: int) -> int:
         """Tell of an error that ends the command (call it where the error is caught); returns the code."""
         if self.debug:

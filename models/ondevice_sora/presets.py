@@ -4,14 +4,18 @@ The checkpoint of a published size is a folder with one folder for each network,
 `python -m tm_export.models.synthesize` writes it:
 
     text_encoder/    DeepFloyd/t5-v1_1-xxl, in shards with their index
+                     and its spiece.model
     denoiser/        hpcai-tech/OpenSora-STDiT-v3, model.safetensors
     vae/             hpcai-tech/OpenSora-VAE-v1.2, model.safetensors, for both halves of its decoder
 """
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 from tm_export.models.ondevice_sora.components import (
+    T5,
     denoiser_component,
     sampler_component,
     text_encoder_component,
@@ -24,8 +28,11 @@ from tm_export.models.ondevice_sora.config import (
     TemporalVaeConfig,
     TextEncoderConfig,
 )
+from tm_export.models.ondevice_sora.sampler import time_shift
+from tm_export.models.ondevice_sora.tokenizer import synthetic_tokenizer, tokenizer_of_t5
 from tm_export.models.registry import ComponentSpec, ModelSpec
 from tm_export.models.seeding import seeded
+from tm_export.models.text_to_video import TextToVideoSpec, VideoSizeRefused
 
 FULL = DenoiserConfig()
 FULL_144P = replace(FULL, height=20, width=27, pixel_height=166, pixel_width=221)
@@ -57,6 +64,12 @@ TINY_TEMPORAL_VAE = TemporalVaeConfig(
 TINY_SPATIAL_VAE = SpatialVaeConfig(channels=(16, 32, 48, 48), blocks_per_stage=2, groups=8, height=16, width=16)
 TINY_SEED = 0
 
+APP_LATENT_FRAMES: Final = 15
+"""Those of 51 frames: the published app's schedule is for so many, whatever the video has."""
+
+SMALLEST, LARGEST = 64, 1280
+"""Pixels of a side. Beyond 720p the published networks were not trained."""
+
 
 def published_components(denoiser: DenoiserConfig) -> tuple[ComponentSpec, ...]:
     """Return all networks at their published widths, for the denoiser's video size."""
@@ -75,16 +88,83 @@ def seeded_component(component: ComponentSpec, seed: int) -> ComponentSpec:
     return replace(component, variants=variants, weights="seeded", published=None)
 
 
+def published_text_to_video(denoiser: DenoiserConfig) -> TextToVideoSpec:
+    """Return how a host makes a video of the denoiser's size with the published networks."""
+    temporal, spatial = TemporalVaeConfig(), SpatialVaeConfig()
+    size = denoiser.pixel_height, denoiser.pixel_width
+    return TextToVideoSpec(
+        tokenizer=published_tokenizer,
+        synthetic_tokenizer=synthetic_tokenizer,
+        text_tokens=denoiser.text_tokens,
+        prompt_suffix=" aesthetic score: 6.5.",
+        cleaning="open-sora",
+        latent_shape=(1, 4, denoiser.frames, denoiser.height, denoiser.width),
+        frames=denoiser.frames // temporal.frames * temporal.frames_out,
+        height=denoiser.height * spatial.pixels_per_latent,
+        width=denoiser.width * spatial.pixels_per_latent,
+        window=temporal.frames,
+        window_frames=temporal.frames_out,
+        batch_frames=spatial.frames,
+        fps=24.0,
+        steps=30,
+        guidance=7.0,
+        time_shift=time_shift(denoiser.frames, *size),
+        app_time_shift=time_shift(APP_LATENT_FRAMES, *size),
+    )
+
+
+def published_tokenizer(checkpoint: Path | None) -> str:
+    """Return the text of a `tokenizer.json` for the tokenizer in the checkpoint; raises TokenizerMissing."""
+    assert checkpoint is not None, "the published networks have no weights without one"
+    return tokenizer_of_t5(checkpoint / T5.folder)
+
+
+def published_model(name: str, description: str, denoiser: DenoiserConfig) -> ModelSpec:
+    """Return the published networks for the denoiser's video size."""
+
+    def resized(frames: int | None, pixels: tuple[int, int] | None) -> ModelSpec:
+        return published_model(name, description, resized_denoiser(denoiser, frames, pixels))
+
+    return ModelSpec(
+        name=name,
+        description=description,
+        components=published_components(denoiser),
+        text_to_video=published_text_to_video(denoiser),
+        resized=resized,
+    )
+
+
+def resized_denoiser(config: DenoiserConfig, frames: int | None, pixels: tuple[int, int] | None) -> DenoiserConfig:
+    """Return the denoiser for a video of so many frames, of (height, width) pixels; None leaves it as it is.
+
+    Raises:
+        VideoSizeRefused: the VAE does not make so many frames, or a side is too short or too long.
+    """
+    temporal = TemporalVaeConfig()
+    if frames is not None:
+        if frames < temporal.frames_out or frames % temporal.frames_out:
+            many = ", ".join(str(count * temporal.frames_out) for count in range(1, 5))
+            raise VideoSizeRefused(
+                f"a video of {frames} frames is none of whole windows of {temporal.frames_out}: choose one of {many}, …"
+            )
+        config = replace(config, frames=frames // temporal.frames_out * temporal.frames)
+    if pixels is not None:
+        height, width = pixels
+        if not all(SMALLEST <= side <= LARGEST for side in pixels):
+            raise VideoSizeRefused(
+                f"a video of {height}x{width} pixels is too small or too large: choose sides of {SMALLEST} to {LARGEST}"
+            )
+        factor = SpatialVaeConfig().pixels_per_latent
+        config = replace(config, height=height // factor, width=width // factor, pixel_height=height, pixel_width=width)
+    return config
+
+
 MODELS = (
-    ModelSpec(
-        name="ondevice-sora",
-        description="Text to video on a phone: STDiT3 with temporal token merging, 256 px, 68 frames",
-        components=published_components(FULL),
+    published_model(
+        "ondevice-sora", "Text to video on a phone: STDiT3 with temporal token merging, 256 px, 68 frames", FULL
     ),
-    ModelSpec(
-        name="ondevice-sora-144p",
-        description="The same networks for 68 frames of 166 by 221 px, which are 2800 tokens",
-        components=published_components(FULL_144P),
+    published_model(
+        "ondevice-sora-144p", "The same networks for 68 frames of 166 by 221 px, which are 2800 tokens", FULL_144P
     ),
     ModelSpec(
         name="ondevice-sora-tiny",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ class Loader:
         memory_budget: Bytes for open blocks, the intermediate tensors of the one that runs, and the values that wait
             for later blocks, as the engine reckons them (`Engine.footprint`); None for no bound.
         prefetch_depth: How many calls ahead blocks are loaded, where there is room.
+        tell: Called with each event as it ends, in the thread that made it.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Loader:
         *,
         memory_budget: int | None = None,
         prefetch_depth: int = 1,
+        tell: Callable[[Event], None] = lambda event: None,
     ) -> None:
+        self._tell = tell
         self._bundle_dir = bundle_dir
         self._manifest = manifest
         self._engine = engine
@@ -195,6 +198,6 @@ class Loader:
 
     def _record(self, kind: EventKind, key: BlockKey, start: int, held: int) -> None:
         thread = threading.current_thread().name
-        self._events.append(
-            Event(kind, key.component, key.block, key.variant, start, time.perf_counter_ns(), thread, held)
-        )
+        event = Event(kind, key.component, key.block, key.variant, start, time.perf_counter_ns(), thread, held)
+        self._events.append(event)
+        self._tell(event)

@@ -15,12 +15,12 @@ from tm_export.runtime.manifest import TextToVideo
 
 
 def decoding_runs(video: TextToVideo) -> list[tuple[str, str]]:
-    """The (component, variant) that `decode` runs, in order."""
+    """The (component, variant) that `decode_windows` and then `decode_pictures` run, in order."""
     return [("vae_temporal", "full")] * video.windows + [("vae_spatial", "full")] * video.batches
 
 
-def decode(loader: Loader, video: TextToVideo, latent_BCTHW: Array) -> Iterator[Array]:
-    """Yields the video's frames one after another as uint8 [height, width, 3], as soon as each batch is decoded.
+def decode_windows(loader: Loader, video: TextToVideo, latent_BCTHW: Array) -> Array:
+    """The frames [F, 4, H, W] of a latent video: what the temporal half of the VAE makes of its windows.
 
     Args:
         loader: Has `decoding_runs(video)` scheduled next.
@@ -28,11 +28,25 @@ def decode(loader: Loader, video: TextToVideo, latent_BCTHW: Array) -> Iterator[
         latent_BCTHW: [1, 4, T, H, W] float32.
 
     Raises:
-        EngineError: a block cannot be loaded or run, or a picture is not finite.
+        EngineError: a block cannot be loaded or run.
     """
     windows = np.split(latent_BCTHW, video.windows, axis=2)
     decoded = [loader.run("vae_temporal", "full", {"latent": window})["frames"] for window in windows]
-    frames_FCHW = np.concatenate([frames_BCFHW[0].swapaxes(0, 1) for frames_BCFHW in decoded])[: video.frames]
+    frames_FCHW: Array = np.concatenate([frames_BCFHW[0].swapaxes(0, 1) for frames_BCFHW in decoded])[: video.frames]
+    return frames_FCHW
+
+
+def decode_pictures(loader: Loader, video: TextToVideo, frames_FCHW: Array) -> Iterator[Array]:
+    """Yields the video's frames one after another as uint8 [height, width, 3], as soon as each batch is decoded.
+
+    Args:
+        loader: Has the rest of `decoding_runs(video)` scheduled next.
+        video: The bundle's contract.
+        frames_FCHW: From `decode_windows`.
+
+    Raises:
+        EngineError: a block cannot be loaded or run, or a picture is not finite.
+    """
     missing = video.batches * video.batch_frames - video.frames
     padded_FCHW = np.concatenate([frames_FCHW, np.repeat(frames_FCHW[-1:], missing, axis=0)])
     for batch in range(video.batches):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +12,22 @@ from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.policy import BudgetTooSmall
 from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
 from tm_export.runtime.manifest import BundleError, Manifest, TextToVideo
-from tm_export.runtime.text_to_video.decode import decode, decoding_runs
+from tm_export.runtime.text_to_video.decode import decode_pictures, decode_windows, decoding_runs
 from tm_export.runtime.text_to_video.noise import noise_of_seed
+from tm_export.runtime.text_to_video.progress import Place, Progress, SilentProgress, Stage
 from tm_export.runtime.text_to_video.sample import Sampled, Sampling, fitted, sample
 from tm_export.runtime.text_to_video.tokenize import Tokens
 
 
 @dataclass(frozen=True)
 class Video:
-    """What became of a prompt: how its latent was sampled, and how often blocks were loaded."""
+    """What became of a prompt: how its latent was sampled, the seconds of each stage, and how often blocks were loaded.
+
+    A stage's seconds have the loads in them that it waited for.
+    """
 
     sampled: Sampled
+    seconds: Mapping[Stage, float]
     loads: int
 
 
@@ -32,7 +38,10 @@ def contract_of(manifest: Manifest, sampling: Sampling | None = None) -> TextToV
         BundleError: it makes none, or lacks a component or a variant that sampling needs.
     """
     if manifest.text_to_video is None:
-        raise BundleError(f"the bundle of {manifest.model} makes no video from a prompt: name one of a model that does")
+        raise BundleError(
+            f"the bundle of {manifest.model} makes no video from a prompt: name one of a model that does, "
+            "exported with all its components"
+        )
     for component, variant in _runs(manifest.text_to_video, sampling):
         manifest.component(component).variant(variant)
     return manifest.text_to_video
@@ -49,6 +58,7 @@ def generate(
     *,
     memory_budget: int | None = None,
     prefetch_depth: int = 1,
+    progress: Progress | None = None,
 ) -> Video:
     """Makes the video of a prompt, and shows its frames, uint8 [height, width, 3], as they are decoded.
 
@@ -60,23 +70,57 @@ def generate(
         BudgetTooSmall: some block cannot run within the budget.
         EngineError: a block cannot be loaded or run, or gives values that are not finite.
     """
+    report = progress or SilentProgress()
     video = contract_of(manifest, sampling)
     blocks_budget = budget_for_blocks(memory_budget)
-    with Loader(bundle_dir, manifest, engine, memory_budget=blocks_budget, prefetch_depth=prefetch_depth) as loader:
+    with Loader(
+        bundle_dir,
+        manifest,
+        engine,
+        memory_budget=blocks_budget,
+        prefetch_depth=prefetch_depth,
+        tell=report.block,
+    ) as loader:
         try:
             loader.schedule(_runs(video, sampling))
         except BudgetTooSmall as error:
             assert memory_budget is not None and blocks_budget is not None
             raise for_the_process(error, memory_budget, blocks_budget) from None
+        start = time.perf_counter()
+        report.at(Place("text", 1, 1))
         text = {"input_ids": tokens.input_ids_BL, "mask": tokens.mask_BL}
         states_BLD = loader.run("text_encoder", "full", fitted(manifest, "text_encoder", "full", text))["states"]
+        encoded = time.perf_counter()
+
         noise_BCTHW = noise_of_seed(seed, video.latent_shape)
-        sampled = sample(loader, manifest, sampling, noise_BCTHW, states_BLD, tokens.mask_BL)
-        if len(sampling.runs()) > 2 * sampled.evaluations:  # a dynamic leap
+        sampled = sample(
+            loader,
+            manifest,
+            sampling,
+            noise_BCTHW,
+            states_BLD,
+            tokens.mask_BL,
+            tell=lambda step, timestep: report.at(
+                Place("sampling", step + 1, sampling.evaluations, f"{sampling.variant(step)}, t {timestep:.0f}")
+            ),
+        )
+        if sampled.evaluations < sampling.evaluations:  # a dynamic leap
             loader.schedule(decoding_runs(video))
-        for frame_HWC in decode(loader, video, sampled.latent_BCTHW):
+        in_latent = time.perf_counter()
+
+        report.at(Place("windows", 1, video.windows))
+        frames_FCHW = decode_windows(loader, video, sampled.latent_BCTHW)
+        in_frames = time.perf_counter()
+        for number, frame_HWC in enumerate(decode_pictures(loader, video, frames_FCHW), start=1):
+            report.at(Place("pictures", number, video.frames))
             show(frame_HWC)
-        return Video(sampled, sum(event.kind == "load" for event in loader.events))
+        seconds: dict[Stage, float] = {
+            "text": encoded - start,
+            "sampling": in_latent - encoded,
+            "windows": in_frames - in_latent,
+            "pictures": time.perf_counter() - in_frames,
+        }
+        return Video(sampled, seconds, sum(event.kind == "load" for event in loader.events))
 
 
 def _runs(video: TextToVideo, sampling: Sampling | None) -> list[tuple[str, str]]:

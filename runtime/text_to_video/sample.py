@@ -31,10 +31,15 @@ class Sampling:
     time_shift: float
     leap: Leap
 
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations if no dynamic leap is made."""
+        return min(self.steps, self.leap.leap_step + 1)
+
     def runs(self) -> list[tuple[str, str]]:
         """The (component, variant) that are run if no dynamic leap is made, in order."""
-        evaluations = min(self.steps, self.leap.leap_step + 1)
-        return [run for step in range(evaluations) for run in (("denoiser", self.variant(step)), ("sampler", "full"))]
+        steps = range(self.evaluations)
+        return [run for step in steps for run in (("denoiser", self.variant(step)), ("sampler", "full"))]
 
     def variant(self, step: int) -> str:
         """The denoiser's variant at a step."""

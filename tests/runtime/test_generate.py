@@ -11,7 +11,7 @@ from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.policy import BudgetTooSmall
 from tm_export.runtime.manifest import BundleError, Manifest
-from tm_export.runtime.text_to_video.decode import decode
+from tm_export.runtime.text_to_video.decode import decode_pictures, decode_windows
 from tm_export.runtime.text_to_video.generate import Video, generate
 from tm_export.runtime.text_to_video.leap import Leap, dynamic_leap, fixed_leap, no_leap
 from tm_export.runtime.text_to_video.noise import noise_of_seed
@@ -59,7 +59,7 @@ def test_every_block_is_loaded_once_and_frames_are_those_of_the_states(made: Mad
         loader.schedule(how.runs())
         latent = sample(loader, manifest, how, noise, states, mask).latent_BCTHW
         loader.schedule([])
-        same = list(decode(loader, VIDEO, latent))
+        same = list(decode_pictures(loader, VIDEO, decode_windows(loader, VIDEO, latent)))
     assert len(frames) == VIDEO.frames
     for frame, expected in zip(frames, same, strict=True):
         assert np.abs(frame.astype(int) - expected).max() <= 1

@@ -11,7 +11,7 @@ from tm_export.runtime.engines.base import Array, EngineError
 from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.manifest import Manifest, verify_files
-from tm_export.runtime.text_to_video.decode import decode, decoding_runs, pixels
+from tm_export.runtime.text_to_video.decode import decode_pictures, decode_windows, decoding_runs, pixels
 from tm_export.runtime.text_to_video.leap import Leap, dynamic_leap, fixed_leap, no_leap
 from tm_export.runtime.text_to_video.noise import noise_of_seed
 from tm_export.runtime.text_to_video.sample import Sampled, Sampling, sample
@@ -103,7 +103,7 @@ def test_frames_are_decoded_in_order_and_each_part_is_loaded_once(made: Made) ->
     latent = noise_of_seed(1, LATENT) * 9
     with Loader(root, manifest, OnnxRuntimeEngine(threads=1)) as loader:
         loader.schedule(decoding_runs(VIDEO))
-        frames = list(decode(loader, VIDEO, latent))
+        frames = list(decode_pictures(loader, VIDEO, decode_windows(loader, VIDEO, latent)))
     loads = Counter(event.component for event in loader.events if event.kind == "load")
     runs = Counter(event.component for event in loader.events if event.kind == "run")
     assert loads == {"vae_temporal": 1, "vae_spatial": 1} and runs == {"vae_temporal": 2, "vae_spatial": 3}
