@@ -13,7 +13,7 @@ from tm_export.models.ondevice_sora.denoiser import Denoiser
 from tm_export.models.ondevice_sora.tiny import denoiser_stage, vae_stages
 from tm_export.models.ondevice_sora.tiny.captions import training_captions
 from tm_export.models.ondevice_sora.tiny.sizes import DENOISER, TEXT_ENCODER
-from tm_export.models.ondevice_sora.tiny.stage import Stage, run_stage
+from tm_export.models.ondevice_sora.tiny.stage import Losses, Stage, run_stage
 from tm_export.models.ondevice_sora.tiny.synthetic_videos import draw_video
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer, encode_texts
 
@@ -26,10 +26,11 @@ def train_spatial(work: Path, device: torch.device, steps: int) -> vae_stages.Sp
     """Train the spatial VAE, or load it if it is done."""
     torch.manual_seed(0)
     # Convolutions with few channels are nearly twice as fast so.
-    model = vae_stages.SpatialAutoencoder().to(device, memory_format=torch.channels_last)
+    model = vae_stages.SpatialAutoencoder().to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     captions = training_captions()
 
-    def losses(generator: torch.Generator) -> vae_stages.Losses:
+    def losses(generator: torch.Generator) -> Losses:
         pictures = vae_stages.random_pictures(captions, PICTURES, generator).to(
             device, memory_format=torch.channels_last
         )
@@ -64,7 +65,7 @@ def train_temporal(
     torch.manual_seed(0)
     model = vae_stages.TemporalAutoencoder().to(device)
 
-    def losses(generator: torch.Generator) -> vae_stages.Losses:
+    def losses(generator: torch.Generator) -> Losses:
         return vae_stages.temporal_losses(model, vae_stages.random_windows(latents, WINDOWS, generator), generator)
 
     run_stage(Stage("temporal_vae", model, losses, steps, learning_rate=2e-3, ema_decay=0.99, seed=3), work)
@@ -79,7 +80,7 @@ def train_denoiser(
     model = denoiser_stage.TextToLatent().to(device)
     merged = Denoiser(DENOISER, "merged").to(device)
 
-    def losses(generator: torch.Generator) -> vae_stages.Losses:
+    def losses(generator: torch.Generator) -> Losses:
         return denoiser_stage.flow_losses(model, merged, data, generator)
 
     run_stage(Stage("denoiser", model, losses, steps, learning_rate=1e-3, seed=4), work)
@@ -102,7 +103,7 @@ def main() -> None:
     spatial = train_spatial(options.work, device, options.spatial_steps)
     videos = draw_latents(options.work, spatial, device)
     temporal = train_temporal(options.work, device, videos["latents"], options.temporal_steps)
-    latents = torch.cat([vae_stages.encode_windows(temporal, part) for part in videos["latents"].split(100)])
+    latents = torch.cat([vae_stages.encode_windows(temporal, part) for part in torch.split(videos["latents"], 100)])
     scale = latents.std(dim=(0, 2, 3, 4), keepdim=True)
     shift = latents.mean(dim=(0, 2, 3, 4), keepdim=True)
     save_file({"scale": scale.cpu(), "shift": shift.cpu()}, options.work / "latent_scale.safetensors")

@@ -104,4 +104,5 @@ def draw_shape(shape: str, path: Path) -> Tensor:
         angles = [path.angle_T[:, None, None] + math.pi / 2 + 2 * math.pi * side / sides for side in range(sides)]
         distances = [right_THW * angle.cos() + down_THW * angle.sin() for angle in angles]
         outside_THW = torch.stack(distances).amax(dim=0) - inner_T11
-    return (0.5 - outside_THW).clamp(0, 1)
+    cover_THW: Tensor = (0.5 - outside_THW).clamp(0, 1)
+    return cover_THW

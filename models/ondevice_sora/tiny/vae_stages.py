@@ -95,11 +95,12 @@ def random_windows(latents_NCTHW: Tensor, count: int, generator: torch.Generator
 def encode_pictures(model: SpatialAutoencoder, video_CTHW: Tensor) -> Tensor:
     """Return the means [4, T, H/8, W/8] of a video's spatial latents."""
     mean, _ = model.encoder(video_CTHW.transpose(0, 1))
-    return mean.transpose(0, 1) * SPATIAL_VAE.latent_scale
+    latents: Tensor = mean.transpose(0, 1) * SPATIAL_VAE.latent_scale
+    return latents
 
 
 @torch.no_grad()
 def encode_windows(model: TemporalAutoencoder, latents_NCTHW: Tensor) -> Tensor:
     """Return the means [N, 4, 6, H, W] of the latents of videos' windows, not yet scaled."""
-    windows = latents_NCTHW.split(TEMPORAL_VAE.frames_out, dim=2)
+    windows = torch.split(latents_NCTHW, TEMPORAL_VAE.frames_out, dim=2)
     return torch.cat([model.encoder(window)[0] for window in windows], dim=2)
