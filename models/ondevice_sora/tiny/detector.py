@@ -2,8 +2,8 @@
 
 The shape is told apart by moments that a turn, a shift and a change of size leave as they are: over the area A,
 |Σ (x+iy)³| / A^2.5 is 0 for a circle and a square and not for a triangle, |Σ (x+iy)⁴| / A³ is 0 for a circle and
-1/60 for a square. Their phases give the rotation. Flusser and Suk, "Rotation moment invariants for recognition of symmetric objects",
-IEEE Transactions on Image Processing, 2006.
+1/60 for a square. Their phases give the rotation. Source: Flusser and Suk, "Rotation moment invariants for
+recognition of symmetric objects", IEEE Transactions on Image Processing, 2006.
 
 Legend: T frames, H rows, W columns of pixels.
 """
