@@ -19,8 +19,9 @@ from tm_export.models.ondevice_sora.tiny.sizes import SPATIAL_VAE, TEMPORAL_VAE
 from tm_export.models.ondevice_sora.tiny.stage import Losses
 from tm_export.models.ondevice_sora.tiny.synthetic_videos import draw_video
 
-PRIOR_WEIGHT = 2e-4
+PRIOR_WEIGHT = 2e-5
 TEMPORAL_PRIOR_WEIGHT = 1e-3
+SHAPE_WEIGHT = 5.0
 
 
 class SpatialAutoencoder(nn.Module):
@@ -46,8 +47,12 @@ def spatial_losses(model: SpatialAutoencoder, pictures_FCHW: Tensor, generator: 
     mean, log_variance = model.encoder(pictures_FCHW)
     latents = sample(mean, log_variance, generator) * SPATIAL_VAE.latent_scale
     error = model.decoder(latents) - pictures_FCHW
+    # The background is most of a picture, and every corner is background: unweighted, colours of shapes come late.
+    is_shape_F1HW = (pictures_FCHW - pictures_FCHW[:, :, :1, :1]).abs().amax(dim=1, keepdim=True) > 0.05
+    weight_F1HW = torch.where(is_shape_F1HW, SHAPE_WEIGHT, 1.0)
+    weighted = (weight_F1HW * (error.square() + 0.2 * error.abs())).mean()
     squared, prior = error.square().mean(), divergence(mean, log_variance)
-    return {"loss": squared + 0.2 * error.abs().mean() + PRIOR_WEIGHT * prior, "squared": squared, "prior": prior}
+    return {"loss": weighted + PRIOR_WEIGHT * prior, "squared": squared, "prior": prior}
 
 
 def temporal_losses(model: TemporalAutoencoder, windows_BCTHW: Tensor, generator: torch.Generator) -> Losses:
