@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.load_source import source_of, source_of_module
+from tm_export.exporters.load_source import VideoSize, source_of, source_of_module
 from tm_export.models.registry import find_model
 
 Write = Callable[[str], Path]
@@ -258,3 +258,47 @@ def test_checkpoint_replaces_seeded_weights(tmp_path: Path) -> None:
             key: tuple(value.shape) for key, value in state.items()
         }
     torch.testing.assert_close({key: component.weights.read(key) for key in state}, state)
+
+
+@pytest.mark.parametrize(
+    ("frames", "pixels", "latent", "shape"),
+    [
+        (None, None, (1, 4, 20, 32, 32), (68, 256, 256)),
+        (17, None, (1, 4, 5, 32, 32), (17, 256, 256)),
+        (51, (192, 192), (1, 4, 15, 24, 24), (51, 192, 192)),
+        (34, (166, 221), (1, 4, 10, 20, 27), (34, 160, 216)),
+    ],
+)
+def test_a_video_size_changes_every_network(
+    frames: int | None, pixels: tuple[int, int] | None, latent: tuple[int, ...], shape: tuple[int, int, int]
+) -> None:
+    model = find_model("ondevice-sora")
+    assert model.resized is not None
+    model = model.resized(frames, pixels)
+    video = model.text_to_video
+    assert video is not None and video.latent_shape == latent and (video.frames, video.height, video.width) == shape
+    # The published figures: models.md, C.1.
+    if (frames, pixels) in ((None, None), (51, (192, 192))):
+        assert round(video.time_shift, 4) == {None: 2.2361, 51: 1.4524}[frames]
+    assert round(video.app_time_shift / video.time_shift, 6) == round((15 / latent[2]) ** 0.5, 6)
+    inputs = {component.name: component.example_inputs(0) for component in model.components}
+    assert inputs["denoiser"][0].shape == latent and inputs["sampler"][0].shape == latent
+    assert inputs["vae_temporal"][0].shape == (1, 4, 5, *latent[3:])
+    assert inputs["vae_spatial"][0].shape == (4, 4, *latent[3:])
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (VideoSize(frames=16), "a video of 16 frames is none of whole windows of 17: choose one of 17, 34, 51, 68"),
+        (VideoSize(frames=0), "choose one of 17"),
+        (VideoSize(pixels=(20, 256)), "20x256 pixels is too small or too large: choose sides of 64 to 1280"),
+    ],
+)
+def test_a_video_size_that_no_network_makes_is_refused(size: VideoSize, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        source_of("ondevice-sora", 0, video_size=size)
+    with pytest.raises(UsageError, match="has one size alone"):
+        source_of("tinychart-3b", 0, video_size=size)
+    with pytest.raises(UsageError, match="is for registry models"):
+        source_of("model.py:build", 0, video_size=size)

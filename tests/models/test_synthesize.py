@@ -25,7 +25,7 @@ from tm_export.models.ondevice_sora.presets import (
     TINY_TEXT_ENCODER,
 )
 from tm_export.models.registry import ModelSpec, find_model
-from tm_export.models.synthesize import CannotSynthesize, main, published_tensors, synthesize
+from tm_export.models.synthesize import CannotSynthesize, main, published_tensors, synthesize, synthetic_texts
 from tm_export.models.synthetic_values import PIECE, SyntheticValues
 from tm_export.models.tensor_source import StoredSpec, TensorSource, stored_bytes
 
@@ -287,3 +287,13 @@ def test_a_checkpoint_without_a_components_folder_is_refused(checkpoint, tmp_pat
     assert set(spatial.weights_in(partial, spatial.variants["full"]()).keys()) < set(
         TensorSource.open(partial / "vae").keys()
     )
+
+
+def test_a_model_that_takes_prompts_gets_a_made_up_tokenizer(tmp_path):
+    texts = synthetic_texts(find_model("ondevice-sora"))
+    assert list(texts) == ["text_encoder/tokenizer.json"]
+    assert synthetic_texts(find_model("tinychart-3b")) == {}
+    folders = published_tensors(SMALL, None)
+    synthesize(folders, tmp_path / "out", 0, lambda line: None, texts=texts)
+    video = find_model("ondevice-sora").text_to_video
+    assert video.tokenizer(tmp_path / "out") == texts["text_encoder/tokenizer.json"]

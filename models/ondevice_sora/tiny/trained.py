@@ -1,0 +1,31 @@
+"""The trained weights of `ondevice-sora-tiny`, which come with this package."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from torch import nn
+
+from tm_export.models.checkpoint import load_weights
+from tm_export.models.registry import ComponentSpec
+
+WEIGHTS: Final = Path(__file__).parent / "weights"
+LOG: Final = "training_log.jsonl"
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def trained_component(component: ComponentSpec) -> ComponentSpec:
+    """Return the component with the weights that are here, in place of a checkpoint's."""
+    path = WEIGHTS / f"{component.name}.safetensors"
+    variants = {name: partial(trained, build, path) for name, build in component.variants.items()}
+    return replace(component, variants=variants, weights="trained", published=None)
+
+
+def trained(build: Callable[[], ModuleT], path: Path) -> ModuleT:
+    """Return `build()` with the weights of a file; raises CheckpointError if they do not fit."""
+    module = build()
+    load_weights(module, path)
+    return module
