@@ -164,7 +164,8 @@ class _Converter:
         self.legalized[first.structure] = {
             variant: Legalized(_without_weights(each, weights), each.recipe) for variant, each in legalized.items()
         }
-        return _Running(group, emission, legalized, probes, watch)
+        # Over shapes: what it takes in memory must not stay while the worker converts it.
+        return _Running(group, emission, self.legalized[first.structure], probes, watch)
 
     def finish(self, running: _Running) -> None:
         """Wait for a conversion, and write its blocks."""

@@ -20,8 +20,9 @@ from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.targets.base import Function, Legalized, Placement, Signature, refusal
 from tm_export.exporters.targets.onnx_data import WEIGHTS, write_external_data
-from tm_export.exporters.targets.onnx_narrow import narrow_initializers
+from tm_export.exporters.targets.onnx_narrow import with_narrow_weights
 from tm_export.exporters.targets.onnx_slim import slimmed
+from tm_export.exporters.targets.onnx_weights import WeightedGraph, without_weights
 
 OPSET: Final = 20
 """The oldest opset with Gelu as one operator; onnxruntime mobile builds of the last two years read it."""
@@ -62,15 +63,15 @@ class OnnxTarget:
 
     def emit(self, functions: Mapping[str, Function], folder: Path, stem: str, options: ExportOptions) -> None:
         """Write a folder with a graph for each variant, and one file with the weights of all."""
-        models = {name: _converted(function) for name, function in functions.items()}
+        graphs = {name: slimmed(_export(function.program, function.signature)) for name, function in functions.items()}
         if options.weights == "fp16":
-            for model in models.values():
-                narrow_initializers(model)
+            graphs = {name: with_narrow_weights(graph) for name, graph in graphs.items()}
         (folder / stem).mkdir(exist_ok=True)
-        write_external_data(models.values(), folder / stem / WEIGHTS)
-        for name, model in models.items():
+        write_external_data(graphs.values(), folder / stem / WEIGHTS)
+        for name, graph in graphs.items():
+            _make_deterministic(graph.model)
             path = folder / self.artifact(stem, name)
-            onnx.save_model(model, path)
+            onnx.save_model(graph.model, path)
             onnx.checker.check_model(str(path), full_check=True)
 
     def seal(self, folder: Path) -> None:
@@ -83,13 +84,7 @@ class OnnxTarget:
         return Placement(regions=0, operators=operators)
 
 
-def _converted(function: Function) -> onnx.ModelProto:
-    model = slimmed(_export(function.program, function.signature))
-    _make_deterministic(model)
-    return model
-
-
-def _export(program: ExportedProgram, signature: Signature) -> onnx.ModelProto:
+def _export(program: ExportedProgram, signature: Signature) -> WeightedGraph:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         try:
             exported = torch.onnx.export(
@@ -105,7 +100,7 @@ def _export(program: ExportedProgram, signature: Signature) -> onnx.ModelProto:
         except torch.onnx.errors.OnnxExporterError as error:
             raise refusal("ONNX", program, error) from error
     assert exported is not None
-    return exported.model_proto
+    return without_weights(exported.model)
 
 
 def _make_deterministic(model: onnx.ModelProto) -> None:

@@ -9,33 +9,24 @@ import numpy as np
 import onnx
 
 from tm_export.exporters.narrow import MIN_ELEMENTS
+from tm_export.exporters.targets.onnx_weights import WeightedGraph
 
 
-def narrow_initializers(model: onnx.ModelProto) -> None:
-    """Narrow every large fp32 initializer of the graph in place."""
-    graph = model.graph
-    wide = {
-        tensor.name: tensor
-        for tensor in graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT and _elements(tensor) >= MIN_ELEMENTS
-    }
+def with_narrow_weights(found: WeightedGraph) -> WeightedGraph:
+    """Every large weight in 16 bits; `found` itself is used up."""
+    graph = found.model.graph
+    wide = {name: array for name, array in found.weights.items() if array.size >= MIN_ELEMENTS}
+    weights = {name: array for name, array in found.weights.items() if name not in wide}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         for name in node.input:
             if name in wide:
-                nodes.append(_narrow(wide.pop(name)))
+                narrow = f"{name}.fp16"
+                weights[narrow] = wide.pop(name).astype(np.float16)
+                nodes.append(
+                    onnx.helper.make_node("Cast", [narrow], [name], name=f"{name}.widen", to=onnx.TensorProto.FLOAT)
+                )
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def _narrow(tensor: onnx.TensorProto) -> onnx.NodeProto:
-    """Make the tensor a narrow one of another name; returns the operator that gives the old name its value."""
-    name, narrow = tensor.name, f"{tensor.name}.fp16"
-    values = onnx.numpy_helper.to_array(tensor).astype(np.float16)
-    tensor.CopyFrom(onnx.numpy_helper.from_array(values, narrow))
-    return onnx.helper.make_node("Cast", [narrow], [name], name=f"{name}.widen", to=onnx.TensorProto.FLOAT)
-
-
-def _elements(tensor: onnx.TensorProto) -> int:
-    return int(np.prod(tensor.dims))
+    return WeightedGraph(found.model, weights)

@@ -10,7 +10,6 @@ The checkpoint of a published size is a folder with one folder for each network,
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,40 +28,18 @@ from tm_export.models.ondevice_sora.config import (
     TextEncoderConfig,
 )
 from tm_export.models.ondevice_sora.sampler import time_shift
+from tm_export.models.ondevice_sora.tiny import sizes
+from tm_export.models.ondevice_sora.tiny.synthetic_videos import FPS, FRAMES, SIZE
+from tm_export.models.ondevice_sora.tiny.trained import trained_component
+from tm_export.models.ondevice_sora.tiny.words import build_tokenizer
 from tm_export.models.ondevice_sora.tokenizer import synthetic_tokenizer, tokenizer_of_t5
 from tm_export.models.registry import ComponentSpec, ModelSpec
-from tm_export.models.seeding import seeded
 from tm_export.models.text_to_video import TextToVideoSpec, VideoSizeRefused
 
 FULL = DenoiserConfig()
 FULL_144P = replace(FULL, height=20, width=27, pixel_height=166, pixel_width=221)
-TINY = DenoiserConfig(
-    depth=4,
-    hidden_size=96,
-    num_heads=4,
-    caption_channels=64,
-    max_text_tokens=16,
-    text_tokens=16,
-    frames=6,
-    height=16,
-    width=16,
-    pixel_height=128,
-    pixel_width=128,
-)
-TINY_TEXT_ENCODER = TextEncoderConfig(
-    num_layers=2,
-    hidden_size=64,
-    num_heads=4,
-    head_dim=16,
-    intermediate_size=160,
-    vocab_size=256,
-    text_tokens=16,
-)
-TINY_TEMPORAL_VAE = TemporalVaeConfig(
-    channels=(16, 32, 32, 48), blocks_per_stage=2, groups=8, frames=2, height=16, width=16
-)
-TINY_SPATIAL_VAE = SpatialVaeConfig(channels=(16, 32, 48, 48), blocks_per_stage=2, groups=8, height=16, width=16)
-TINY_SEED = 0
+GUIDANCE: Final = 5.0
+"""Of the tiny model: with it, held-out captions are followed best."""
 
 APP_LATENT_FRAMES: Final = 15
 """Those of 51 frames: the published app's schedule is for so many, whatever the video has."""
@@ -80,12 +57,6 @@ def published_components(denoiser: DenoiserConfig) -> tuple[ComponentSpec, ...]:
         vae_temporal_component(TemporalVaeConfig(height=denoiser.height, width=denoiser.width)),
         vae_spatial_component(SpatialVaeConfig(height=denoiser.height, width=denoiser.width)),
     )
-
-
-def seeded_component(component: ComponentSpec, seed: int) -> ComponentSpec:
-    """Return the component with weights from the seed, in place of a checkpoint's."""
-    variants = {name: partial(seeded, build, seed) for name, build in component.variants.items()}
-    return replace(component, variants=variants, weights="seeded", published=None)
 
 
 def published_text_to_video(denoiser: DenoiserConfig) -> TextToVideoSpec:
@@ -159,6 +130,34 @@ def resized_denoiser(config: DenoiserConfig, frames: int | None, pixels: tuple[i
     return config
 
 
+TINY_COMPONENTS: Final = (
+    text_encoder_component(sizes.TEXT_ENCODER),
+    denoiser_component(sizes.DENOISER),
+    sampler_component(sizes.DENOISER),
+    vae_temporal_component(sizes.TEMPORAL_VAE),
+    vae_spatial_component(sizes.SPATIAL_VAE),
+)
+
+TINY_TEXT_TO_VIDEO: Final = TextToVideoSpec(
+    tokenizer=lambda checkpoint: build_tokenizer().to_str(),
+    synthetic_tokenizer=None,
+    text_tokens=sizes.TEXT_ENCODER.text_tokens,
+    prompt_suffix="",
+    cleaning="none",
+    latent_shape=(1, 4, sizes.DENOISER.frames, sizes.DENOISER.height, sizes.DENOISER.width),
+    frames=FRAMES,
+    height=SIZE,
+    width=SIZE,
+    window=sizes.TEMPORAL_VAE.frames,
+    window_frames=sizes.TEMPORAL_VAE.frames_out,
+    batch_frames=sizes.SPATIAL_VAE.frames,
+    fps=FPS,
+    steps=30,
+    guidance=GUIDANCE,
+    time_shift=time_shift(sizes.DENOISER.frames, SIZE, SIZE),
+    app_time_shift=time_shift(APP_LATENT_FRAMES, SIZE, SIZE),
+)
+
 MODELS = (
     published_model(
         "ondevice-sora", "Text to video on a phone: STDiT3 with temporal token merging, 256 px, 68 frames", FULL
@@ -168,7 +167,8 @@ MODELS = (
     ),
     ModelSpec(
         name="ondevice-sora-tiny",
-        description="The same architecture with about a million parameters",
-        components=(seeded_component(denoiser_component(TINY), TINY_SEED), sampler_component(TINY)),
+        description="The same classes with two million parameters, trained: one coloured shape moves, 64 px, 18 frames",
+        components=tuple(trained_component(component) for component in TINY_COMPONENTS),
+        text_to_video=TINY_TEXT_TO_VIDEO,
     ),
 )

@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train ondevice-sora-tiny on synthetic videos.")
     parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and log; gone on with if there")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--spatial-steps", type=int, default=1200)
+    parser.add_argument("--spatial-steps", type=int, default=1500)
     parser.add_argument("--temporal-steps", type=int, default=1500)
     parser.add_argument("--denoiser-steps", type=int, default=6000)
     options = parser.parse_args()

@@ -67,7 +67,7 @@ def test_unknown_attribute_of_the_package_is_an_attribute_error() -> None:
 def test_list_shows_models_and_targets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"ondevice-sora-tiny +seeded", shown)
+    assert re.search(r"ondevice-sora-tiny +trained", shown)
     assert re.search(r"tinychart-3b +checkpoint", shown)
     for target in ("coreml", "executorch", "onnx"):
         assert target in shown.splitlines()[-3:][0] + shown.splitlines()[-2] + shown.splitlines()[-1]
@@ -145,8 +145,8 @@ def test_seeded_weights_are_told(
     from tm_export.exporters import compile as compiler
 
     monkeypatch.setattr(compiler, "plan", lambda *_: ())
-    assert main(["--target", "onnx", "--dry-run", "-o", str(tmp_path)]) == 0
-    assert "the weights of ondevice-sora-tiny are seeded, not trained" in capfd.readouterr().err
+    assert main(["-m", "tinychart-tiny", "--target", "onnx", "--dry-run", "-o", str(tmp_path)]) == 0
+    assert "the weights of tinychart-tiny are seeded, not trained" in capfd.readouterr().err
 
 
 def test_python_export_gives_a_bundle_that_runs_as_the_module_does(

@@ -18,12 +18,7 @@ from tm_export.models.ondevice_sora.components import (
     vae_spatial_component,
     vae_temporal_component,
 )
-from tm_export.models.ondevice_sora.presets import (
-    TINY,
-    TINY_SPATIAL_VAE,
-    TINY_TEMPORAL_VAE,
-    TINY_TEXT_ENCODER,
-)
+from tm_export.models.ondevice_sora.tiny.sizes import DENOISER, SPATIAL_VAE, TEMPORAL_VAE, TEXT_ENCODER
 from tm_export.models.registry import ModelSpec, find_model
 from tm_export.models.synthesize import CannotSynthesize, main, published_tensors, synthesize, synthetic_texts
 from tm_export.models.synthetic_values import PIECE, SyntheticValues
@@ -33,10 +28,10 @@ SMALL = ModelSpec(
     name="small",
     description="On-device Sora's networks, tiny, with checkpoints as the published ones have",
     components=(
-        text_encoder_component(TINY_TEXT_ENCODER),
-        denoiser_component(TINY),
-        vae_temporal_component(TINY_TEMPORAL_VAE),
-        vae_spatial_component(TINY_SPATIAL_VAE),
+        text_encoder_component(TEXT_ENCODER),
+        denoiser_component(DENOISER),
+        vae_temporal_component(TEMPORAL_VAE),
+        vae_spatial_component(SPATIAL_VAE),
     ),
 )
 SHARD = 200_000

@@ -34,7 +34,7 @@ TEXT_ENCODER: Final = TextEncoderConfig(
 TEMPORAL_VAE: Final = TemporalVaeConfig(
     channels=(16, 24, 32, 32), blocks_per_stage=2, groups=8, frames=3, height=8, width=8
 )
-# A scale of 1: the spatial latents' prior already gives them about unit variance.
+# The scale brings the trained encoder's latents to about unit variance.
 SPATIAL_VAE: Final = SpatialVaeConfig(
-    channels=(16, 24, 32, 32), blocks_per_stage=2, groups=8, latent_scale=1.0, frames=6, height=8, width=8
+    channels=(16, 24, 32, 32), blocks_per_stage=2, groups=8, latent_scale=0.25, frames=6, height=8, width=8
 )

@@ -25,7 +25,11 @@ def trained_component(component: ComponentSpec) -> ComponentSpec:
 
 
 def trained(build: Callable[[], ModuleT], path: Path) -> ModuleT:
-    """Return `build()` with the weights of a file; raises CheckpointError if they do not fit."""
+    """Return `build()` with the weights of a file; raises CheckpointError if they do not fit.
+
+    Built under `torch.device("meta")`, it stays there, without values.
+    """
     module = build()
-    load_weights(module, path)
+    if not any(tensor.is_meta for tensor in module.state_dict().values()):
+        load_weights(module, path)
     return module

@@ -20,7 +20,7 @@ from tm_export.models.ondevice_sora.tiny.stage import Losses
 from tm_export.models.ondevice_sora.tiny.synthetic_videos import draw_video
 
 PRIOR_WEIGHT = 2e-5
-TEMPORAL_PRIOR_WEIGHT = 1e-3
+TEMPORAL_PRIOR_WEIGHT = 1e-4
 SHAPE_WEIGHT = 5.0
 
 
