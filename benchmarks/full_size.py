@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--component", action="append", choices=list(BUDGETS))
+    parser.add_argument("--frames", default="68", help="of the video")
     parser.add_argument("--verify", default="converted")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -90,6 +91,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     command = [
         *(str(Path(sys.executable).with_name("tm-export")), "-m", MODEL, "--checkpoint", str(arguments.checkpoint)),
         *("--target", arguments.target, "-o", str(arguments.out), "--verify", arguments.verify, "--no-resume"),
+        *("--frames", arguments.frames),
     ]
     for component in arguments.component or ():
         command += ["--component", component]

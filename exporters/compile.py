@@ -50,7 +50,7 @@ def compile_model(
     for component in source.components:
         options = options_for(component, target, asked)
         if options.precision != target.precision(asked):
-            report.say(f"{component.name} is computed in fp32, its weights stored in 16 bits: it overflows fp16")
+            report.say(f"{component.name} is computed in fp32, which it needs, its weights stored in 16 bits")
         prepared = prepare(component, options, report)
         converted = convert(prepared, target, options, workshop, report)
         described = component_of(prepared, target, staging.bundle)
@@ -98,7 +98,7 @@ def plan(
 def options_for(component: ComponentSource, target: Target, options: ExportOptions) -> ExportOptions:
     """The options for one component: its block budget, and its precision.
 
-    A component that overflows fp16 is computed in fp32, and still stored in 16 bits.
+    A component that needs fp32 is computed in it, and still stored in 16 bits.
     """
     budget = dict(options.component_budgets).get(component.name, options.block_budget)
     options = replace(options, block_budget=budget, component_budgets=())

@@ -17,7 +17,7 @@ class ComponentSource:
     """One network: a builder for each variant (over the same weights), and real inputs to verify it on.
 
     With `weights`, the builders give modules without values, and weights are read from there block by block. One that
-    `needs_fp32` is computed so whatever the precision of the others: its activations overflow fp16.
+    `needs_fp32` is computed so whatever the precision of the others.
     """
 
     name: str

@@ -65,7 +65,7 @@ class ComponentSpec:
         open_weights: open a checkpoint of this component, a file or a folder, for a built module; the plain
             one where the published keys are the module's own. Call `weights_in` or `load_weights` instead.
         published: the public checkpoint, if there is one.
-        needs_fp32: whether it must be computed in fp32, because its activations overflow fp16.
+        needs_fp32: whether it must be computed in fp32, because fp16 has not the range or the precision for it.
     """
 
     name: str
