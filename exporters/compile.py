@@ -22,6 +22,7 @@ from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.staging import Staging
 from tm_export.exporters.targets.base import Target
 from tm_export.exporters.verify.component import verify_component
+from tm_export.exporters.worker import warm_up
 from tm_export.runtime import manifest
 
 
@@ -45,6 +46,7 @@ def compile_model(
     """
     started = time.monotonic()
     _require_components(source, asked)
+    warm_up()
     workshop = Workshop(staging.bundle, staging.scratch, staging.journal, effort.jobs)
     compiled = Compiled((), (), ExportReport.empty(source.name, target.name, _said(target, asked)))
     for component in source.components:

@@ -15,6 +15,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -77,21 +79,31 @@ class Emission:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
+def warm_up() -> None:
+    """Start the server that workers are forked from: the converters' slow imports go on beside what comes first."""
+    if _context().get_start_method() == "forkserver":
+        ensure_running()
+
+
 def start_emission(
     functions: Mapping[str, Function], stem: str, target: Target, options: ExportOptions, folder: Path
 ) -> Emission:
     """Start to emit a block's functions, in a process of its own, somewhere inside `folder`."""
-    # Forking a process that has run PyTorch can hang in its thread pool; a server that has not is forked instead.
-    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["tm_export.exporters.worker_setup"])
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="converting-", dir=folder))
     saved = _save(functions, scratch)
-    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_set_up)
+    pool = ProcessPoolExecutor(1, mp_context=_context(), initializer=_set_up)
     with _hidden_main():
         job = pool.submit(_emit, target.name, saved, scratch, stem, options)
     return Emission(target.name, stem, scratch, pool, job)
+
+
+def _context() -> BaseContext:
+    """Forking a process that has run PyTorch can hang in its thread pool; a server that has not is forked instead."""
+    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(["tm_export.exporters.worker_setup"])
+    return context
 
 
 def _save(functions: Mapping[str, Function], scratch: Path) -> dict[str, _Saved]:

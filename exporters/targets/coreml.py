@@ -222,13 +222,19 @@ def _make_deterministic(package: Path) -> None:
 
 
 def _derive_identifiers(package: Path) -> None:
-    """Name the package's items by their contents, where coremltools draws random identifiers."""
+    """Name the package's items by their contents, where coremltools draws random identifiers.
+
+    The folder of weights is no item where there are none: an empty folder is lost when a package is copied as files.
+    """
     manifest_path = package / "Manifest.json"
     manifest = json.loads(manifest_path.read_text())
     renamed = {}
     for old, entry in manifest["itemInfoEntries"].items():
         item = package / "Data" / entry["path"]
         files = [item] if item.is_file() else sorted(f for f in item.rglob("*") if f.is_file())
+        if not files:
+            item.rmdir()
+            continue
         digest = hashlib.sha256(entry["path"].encode())
         for file in files:
             with file.open("rb") as opened:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from verified import require_verified
 
 import tm_export
+from tm_export.exporters.bundle import Bundle
 from tm_export.models.ondevice_sora.tiny.captions import Caption
 from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
 from tm_export.models.registry import find_model
@@ -32,12 +34,17 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {target: tm_export.export(MODEL, target=target, out=out, precision="fp32").path for target in TARGETS}
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_network_agrees_with_pytorch(bundles: dict[str, Path], target: str) -> None:
+    require_verified(Bundle.read(bundles[target]).report(), target)
+
+
 def made_by_bundle(path: Path, options: VideoOptions) -> Video:
     manifest: Manifest = read_manifest(path)
     contract = contract_of(manifest)
     tokens = tokenize(CAPTION.text, read_tokenizer(path, contract), contract)
     frames: list[Array] = []
-    engine = choose_engine(manifest.target, None, 1)
+    engine = choose_engine(manifest.target)
     generate(path, manifest, engine, tokens, sampling_of(options, contract), SEED, frames.append)
     return np.stack(frames)
 

@@ -5,16 +5,24 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from safetensors.torch import save_file
 from torch import nn
 
 from tm_export.models.ondevice_sora.config import SpatialVaeConfig, TemporalVaeConfig
-from tm_export.models.ondevice_sora.denoiser import Denoiser
+from tm_export.models.ondevice_sora.denoiser import Denoiser, GuidedDenoiser
 from tm_export.models.ondevice_sora.spatial_encoder import SpatialEncoder
+from tm_export.models.ondevice_sora.spatial_vae import VaeSpatial
 from tm_export.models.ondevice_sora.temporal_encoder import TemporalEncoder
+from tm_export.models.ondevice_sora.temporal_vae import VaeTemporal
+from tm_export.models.ondevice_sora.text_encoder import TextEncoder
 from tm_export.models.ondevice_sora.tiny import denoiser_stage, vae_stages
 from tm_export.models.ondevice_sora.tiny.captions import all_captions, training_captions, words
-from tm_export.models.ondevice_sora.tiny.sizes import DENOISER, TEMPORAL_VAE, TEXT_ENCODER
+from tm_export.models.ondevice_sora.tiny.denoiser_stage import TextToLatent
+from tm_export.models.ondevice_sora.tiny.publish import publish
+from tm_export.models.ondevice_sora.tiny.sizes import DENOISER, SPATIAL_VAE, TEMPORAL_VAE, TEXT_ENCODER
 from tm_export.models.ondevice_sora.tiny.stage import Losses, Stage, run_stage
+from tm_export.models.ondevice_sora.tiny.trained import trained
+from tm_export.models.ondevice_sora.tiny.vae_stages import SpatialAutoencoder, TemporalAutoencoder
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer, encode_texts
 
 SPATIAL = SpatialVaeConfig(channels=(8, 16, 24, 24), groups=4, frames=2, height=5, width=6)
@@ -148,3 +156,43 @@ def test_the_merged_variant_runs_with_the_trained_weights():
     merged.load_state_dict(model.denoiser.state_dict())
     assert torch.equal(shared, model.velocity(merged, *inputs))
     assert not torch.allclose(shared, model(*inputs))
+
+
+def test_published_weights_are_what_the_stages_trained(tmp_path):
+    torch.manual_seed(0)
+    spatial, temporal, flow = SpatialAutoencoder(), TemporalAutoencoder(), TextToLatent()
+    torch.nn.init.normal_(flow.denoiser.get_parameter("final_layer.linear.weight"), std=0.1)  # it begins as zeros
+    torch.nn.init.normal_(flow.null_text_LD)
+    for name, module in (("spatial_vae", spatial), ("temporal_vae", temporal), ("denoiser", flow)):
+        torch.save({"mean": module.state_dict()}, tmp_path / f"{name}.pt")
+    moments = {"scale": torch.rand(1, 4, 1, 1, 1) + 0.5, "shift": torch.randn(1, 4, 1, 1, 1)}
+    save_file(moments, tmp_path / "latent_scale.safetensors")
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+    out = tmp_path / "out"
+    total = publish(tmp_path, out)
+    assert total < 8_000_000 and (out / "training_log.jsonl").read_text() == '{"step": 1}\n'
+
+    x, t, fps = torch.randn(1, 4, 6, 8, 8), torch.tensor([691.0]), torch.tensor([8.0])
+    ids, mask = encode_texts(build_tokenizer(), ["a red circle moves left"], 16)
+    with torch.no_grad():
+        states = trained(lambda: TextEncoder(TEXT_ENCODER), out / "text_encoder.safetensors")(ids, mask)
+        rows = trained(lambda: GuidedDenoiser(DENOISER, "full"), out / "denoiser.safetensors")(x, t, states, mask, fps)
+        for row, dropped in ((rows[:1], False), (rows[1:], True)):
+            expected = flow(x, t / 1000, ids, mask, torch.tensor([dropped]))
+            torch.testing.assert_close(row[:, :4], expected, rtol=1e-2, atol=1e-2)  # 16 bits
+        z = torch.randn(1, 4, 3, 8, 8)
+        window = trained(lambda: VaeTemporal(TEMPORAL_VAE), out / "vae_temporal.safetensors")(z)
+        expected = temporal.decoder(z * moments["scale"] + moments["shift"])
+        torch.testing.assert_close(window, expected, rtol=1e-2, atol=1e-2)
+        frames = torch.randn(6, 4, 8, 8)
+        pictures = trained(lambda: VaeSpatial(SPATIAL_VAE), out / "vae_spatial.safetensors")(frames)
+        torch.testing.assert_close(pictures, spatial.decoder(frames), rtol=1e-2, atol=1e-2)
+
+
+def test_weights_that_the_repository_does_not_take_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("tm_export.models.ondevice_sora.tiny.publish.MOST_BYTES", 10)
+    monkeypatch.setattr(
+        "tm_export.models.ondevice_sora.tiny.publish.trained_networks", lambda work: {"a": {"b": torch.ones(9)}}
+    )
+    with pytest.raises(ValueError, match="take 36 bytes, and 10 are allowed"):
+        publish(tmp_path, tmp_path / "out")

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+import torch
 from torch import nn
 
 from tm_export.models.checkpoint import load_weights
@@ -18,7 +19,9 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def trained_component(component: ComponentSpec) -> ComponentSpec:
-    """Return the component with the weights that are here, in place of a checkpoint's."""
+    """Return the component with the weights that are here, in place of a checkpoint's; as it is if it has none."""
+    if component.weights == "none":
+        return component
     path = WEIGHTS / f"{component.name}.safetensors"
     variants = {name: partial(trained, build, path) for name, build in component.variants.items()}
     return replace(component, variants=variants, weights="trained", published=None)
@@ -27,9 +30,11 @@ def trained_component(component: ComponentSpec) -> ComponentSpec:
 def trained(build: Callable[[], ModuleT], path: Path) -> ModuleT:
     """Return `build()` with the weights of a file; raises CheckpointError if they do not fit.
 
-    Built under `torch.device("meta")`, it stays there, without values.
+    Under `torch.device("meta")` it is built there, and stays without values.
     """
-    module = build()
-    if not any(tensor.is_meta for tensor in module.state_dict().values()):
+    stays_on_meta = torch.empty(0).is_meta
+    with torch.device("meta"):
+        module = build()
+    if not stays_on_meta:
         load_weights(module, path)
     return module
