@@ -128,10 +128,9 @@ def test_dry_run_shows_merge_sites_and_writes_nothing(
     assert not out.exists()
 
 
-def test_dry_run_of_the_default_model_says_that_it_is_seeded_and_where_it_merges(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--target", "onnx", "--dry-run", "--json", "-o", str(tmp_path)]) == 0
+def test_dry_run_of_the_default_model_says_where_it_merges(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    some = ["--component", "denoiser", "--component", "sampler"]
+    assert main([*some, "--target", "onnx", "--dry-run", "--json", "-o", str(tmp_path)]) == 0
     (plan,) = json.loads(capfd.readouterr().out)["plans"]
     assert plan["artifacts"] == ["denoiser/00/full.onnx", "denoiser/00/merged.onnx", "sampler/00/full.onnx"]
     merged = [site for site in plan["merges"] if site["variant"] == "merged"]
@@ -168,16 +167,3 @@ def test_python_export_takes_a_name_in_place_of_a_module(model: str, tmp_path: P
     assert bundle.path == tmp_path / "renamed-onnx"
     with pytest.raises(UsageError, match="brings its own example inputs"):
         tm_export.export(model, torch.ones(1), out=tmp_path)
-
-
-@pytest.mark.parametrize("target", ["onnx", "coreml", "executorch"])
-def test_two_exports_are_equal_byte_for_byte_but_for_times(model: str, tmp_path: Path, target: str) -> None:
-    def contents(out: Path) -> dict[str, bytes]:
-        folder = tm_export.export(model, target=target, out=out).path
-        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        times = {"reports/export.json", "reports/index.html"}
-        return {name: path.read_bytes() for name, path in files.items() if name not in times}
-
-    first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
-    assert first.keys() == second.keys()
-    assert [name for name in first if first[name] != second[name]] == []

@@ -21,6 +21,9 @@ from tm_export.runtime.text_to_video.generate import contract_of, generate
 from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
 from tm_export.runtime.text_to_video.tokenize import read_tokenizer, tokenize
 
+# One worker makes the bundles, for all tests here.
+pytestmark = pytest.mark.xdist_group("videos on engines")
+
 MODEL, TARGETS = "ondevice-sora-tiny", ("onnx", "executorch", "coreml")
 CAPTION = Caption("red", "circle", "left", "black")
 STEPS, MERGE_STEPS, LEAP, GUIDANCE, SEED = 12, 3, 8, 5.0, 3
