@@ -6,7 +6,8 @@
 The checkpoint is made first, with synthetic weights, if the folder does not exist (12.4 GB). One `tm-export` exports
 all networks, or those that are named. Reported of it:
 
-- peak RSS, summed over the process tree twenty times a second; pages that several processes share count in each;
+- peak RSS, summed over the process tree twenty times a second; pages that several processes share count in each. Beside
+  it the peak PSS, in which each of them counts once, looked at twice a second;
 - wall time, and beside it the time that writing the same bytes to the same disk takes, flushed;
 
 and for each network:
@@ -19,6 +20,7 @@ and for each network:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -56,6 +58,7 @@ class Result:
     seconds: float
     seconds_to_write_as_much: float
     peak_tree_rss_bytes: int
+    peak_tree_pss_bytes: int
 
 
 def main() -> None:
@@ -83,7 +86,8 @@ def main() -> None:
         )
     print(
         f"{result.target}: {result.bundle_bytes / 1e9:.2f} GB in {result.seconds:.0f} s, writing as much "
-        f"{result.seconds_to_write_as_much:.0f} s; peak RSS of the tree {result.peak_tree_rss_bytes / 1e9:.2f} GB"
+        f"{result.seconds_to_write_as_much:.0f} s; peak RSS of the tree {result.peak_tree_rss_bytes / 1e9:.2f} GB, "
+        f"PSS {result.peak_tree_pss_bytes / 1e9:.2f} GB"
     )
 
 
@@ -104,7 +108,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     watch = TreeWatch(process.pid)
     code = process.wait()
     seconds = time.monotonic() - began
-    peak = watch.stop()
+    peak, peak_pss = watch.stop()
     if code:
         raise SystemExit(f"{' '.join(command)} ended with exit code {code}, peak RSS of the tree {peak / 1e9:.2f} GB")
     bundle = arguments.out / f"{MODEL}-{arguments.target}"
@@ -131,6 +135,7 @@ def measure(arguments: argparse.Namespace) -> Result:
         seconds=seconds,
         seconds_to_write_as_much=seconds_to_write(size, arguments.out / "written"),
         peak_tree_rss_bytes=peak,
+        peak_tree_pss_bytes=peak_pss,
     )
 
 
@@ -147,25 +152,28 @@ class TreeWatch:
     """Samples the resident memory of a process and all its descendants."""
 
     def __init__(self, pid: int) -> None:
-        self._root, self._peak, self._done = psutil.Process(pid), 0, threading.Event()
+        self._root, self._done = psutil.Process(pid), threading.Event()
+        self._peak = self._peak_pss = 0
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._done.wait(0.05):
-            total = 0
+        for sample in itertools.count():
+            if self._done.wait(0.05):
+                return
             try:
-                for process in (self._root, *self._root.children(recursive=True)):
-                    total += process.memory_info().rss
+                processes = (self._root, *self._root.children(recursive=True))
+                self._peak = max(self._peak, sum(each.memory_info().rss for each in processes))
+                if sample % 10 == 0:
+                    self._peak_pss = max(self._peak_pss, sum(each.memory_full_info().pss for each in processes))
             except psutil.NoSuchProcess:
                 continue
-            self._peak = max(self._peak, total)
 
-    def stop(self) -> int:
-        """The peak in bytes."""
+    def stop(self) -> tuple[int, int]:
+        """The peaks of RSS and PSS in bytes."""
         self._done.set()
         self._thread.join()
-        return self._peak
+        return self._peak, self._peak_pss
 
 
 def seconds_to_write(size: int, path: Path) -> float:

@@ -9,7 +9,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -40,10 +40,8 @@ if TYPE_CHECKING:
 DEFAULT_VIDEO: Final = Path("video.mp4")
 
 NOT_WITH_PROMPT: Final = frozenset({"component", "variant", "inputs", "repeat"})
-ONLY_WITH_PROMPT: Final = frozenset(
-    {"seed", "steps", "guidance", "fps", "merge_steps", "schedule"}
-    | {"lpl", "lpl_first_step", "lpl_tolerance", "lpl_patience", "lpl_plane"}
-)
+ONLY_DYNAMIC: Final = frozenset({"lpl_first_step", "lpl_tolerance", "lpl_patience", "lpl_plane"})
+ONLY_WITH_PROMPT: Final = ONLY_DYNAMIC | {"seed", "steps", "guidance", "fps", "merge_steps", "schedule", "lpl"}
 
 Schedule = Literal["real", "app"]
 
@@ -215,12 +213,12 @@ def _parse(
         raise typer.BadParameter(f"--memory-budget: {error}") from None
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
-    wrong = sorted(given & (NOT_WITH_PROMPT if prompt is not None else ONLY_WITH_PROMPT))
-    if wrong:
-        option = "--" + wrong[0].replace("_", "-")
-        raise typer.BadParameter(
-            f"{option} does not go with --prompt" if prompt is not None else f"{option} is for --prompt: give that, too"
-        )
+    if prompt is None:
+        _refuse(given & ONLY_WITH_PROMPT, " is for --prompt: give that, too")
+    else:
+        _refuse(given & NOT_WITH_PROMPT, " does not go with --prompt")
+    if lpl != "dynamic":
+        _refuse(given & ONLY_DYNAMIC, f" is for --lpl dynamic, and this is --lpl {lpl}")
     return Request(
         bundle=bundle,
         component=component,
@@ -252,6 +250,11 @@ def _parse(
         as_json=as_json,
         debug=debug,
     )
+
+
+def _refuse(options: Set[str], reason: str) -> None:
+    if options:
+        raise typer.BadParameter(f"--{min(options).replace('_', '-')}{reason}")
 
 
 def _plane(text: str) -> tuple[int, int]:

@@ -41,7 +41,7 @@ def sampling_of(options: VideoOptions, video: TextToVideo) -> Sampling:
     """How the video is sampled.
 
     Raises:
-        UsageError: a choice is out of range, or one rule's choices are given for another.
+        UsageError: a choice is out of range.
     """
     steps = video.steps if options.steps is None else options.steps
     guidance = video.guidance if options.guidance is None else options.guidance
@@ -60,8 +60,6 @@ def sampling_of(options: VideoOptions, video: TextToVideo) -> Sampling:
 
 def leap_of(options: VideoOptions, steps: int, video: TextToVideo) -> Leap:
     """The rule for the leap; raises UsageError as `sampling_of`."""
-    if options.lpl != "dynamic" and options.lpl_first_step is not None:
-        raise UsageError(f"--lpl-first-step is for --lpl dynamic, and this is --lpl {options.lpl}")
     if options.lpl == "off":
         return no_leap(steps)
     if options.lpl != "dynamic" and not options.lpl.isdecimal():
