@@ -23,7 +23,7 @@ from tm_export.models.ondevice_sora.tiny.vae_stages import SpatialAutoencoder, T
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer, encode_texts
 
 STEPS: Final = 30
-GUIDANCE: Final = 5.0
+GUIDANCE: Final = 3.0
 
 
 def sampling_times(steps: int) -> list[float]:
