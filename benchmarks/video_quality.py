@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
 from tm_export.runtime.text_to_video.tokenize import read_tokenizer, tokenize
 
 PARTS = ("colour", "shape", "motion")
+REPORT_EVERY = 20
 
 
 def ways_of(steps: int) -> dict[str, VideoOptions]:
@@ -90,7 +92,7 @@ def main() -> None:
     contract = contract_of(manifest)
     engine = choose_engine(manifest.target, None, arguments.threads)
     tokenizer = read_tokenizer(arguments.bundle, contract)
-    captions = held_out_captions()[: arguments.captions]
+    captions = spread(held_out_captions())[: arguments.captions]
     ways = ways_of(contract.steps)
     made: dict[str, list[Made]] = {way: [] for way in ways}
     for number, caption in enumerate(captions):
@@ -104,18 +106,22 @@ def main() -> None:
             sampling = sampling_of(options, contract)
             video = generate(arguments.bundle, manifest, engine, tokens, sampling, number, frames.append)
             made[way].append(Made(np.stack(frames), video.sampled.evaluations, video.seconds["sampling"]))
-        if (number + 1) % 10 == 0:
+        if (number + 1) % REPORT_EVERY == 0 or number + 1 == len(captions):
             print(f"{number + 1} of {len(captions)} captions", flush=True)
-
-    full = made[next(iter(ways))]
-    rows = [row_of(way, made[way], full, captions) for way in ways]
-    for row in rows:
-        print(in_words(row))
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+            rows = [row_of(way, videos, made["full"], captions[: number + 1]) for way, videos in made.items()]
+            print("\n".join(in_words(row) for row in rows), flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
     if arguments.sheet:
+        full = made["full"]
         shown = [video.frames_FHWC[::3] for video in full[::10]]
         Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in shown])).save(arguments.sheet)
+
+
+def spread(captions: tuple[Caption, ...]) -> tuple[Caption, ...]:
+    """The captions in an order whose every beginning has some of all kinds."""
+    stride = next(stride for stride in (7, 11, 13) if math.gcd(stride, len(captions)) == 1)
+    return tuple(captions[stride * number % len(captions)] for number in range(len(captions)))
 
 
 def row_of(way: str, videos: list[Made], full: list[Made], captions: tuple[Caption, ...]) -> Row:

@@ -167,7 +167,7 @@ MODELS = (
     ),
     ModelSpec(
         name="ondevice-sora-tiny",
-        description="The same classes with two million parameters, trained: one coloured shape moves, 64 px, 18 frames",
+        description="The same classes with three million parameters, trained: a coloured shape moves, 64 px, 18 frames",
         components=tuple(trained_component(component) for component in TINY_COMPONENTS),
         text_to_video=TINY_TEXT_TO_VIDEO,
     ),
