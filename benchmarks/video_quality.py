@@ -1,5 +1,6 @@
 """What leaping and merging cost in quality and save in time, through the exported bundle of `ondevice-sora-tiny`.
 
+    pip install scikit-image
     tm-export --target onnx
     python benchmarks/video_quality.py out/ondevice-sora-tiny-onnx --sheet sheet.png --json quality.json
 
