@@ -17,7 +17,7 @@ import argparse
 import json
 import math
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,7 @@ def main() -> None:
         for way in names[number % len(names) :] + names[: number % len(names)]:
             options = ways[way]
             if arguments.guidance is not None:
-                options = VideoOptions(**{**asdict(options), "guidance": arguments.guidance})
+                options = replace(options, guidance=arguments.guidance)
             frames: list[Array] = []
             sampling = sampling_of(options, contract)
             video = generate(arguments.bundle, manifest, engine, tokens, sampling, number, frames.append)

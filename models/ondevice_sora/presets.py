@@ -9,9 +9,10 @@ The checkpoint of a published size is a folder with one folder for each network,
     vae/             hpcai-tech/OpenSora-VAE-v1.2, model.safetensors, for both halves of its decoder
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from tm_export.models.ondevice_sora.components import (
     T5,
@@ -29,7 +30,7 @@ from tm_export.models.ondevice_sora.config import (
 )
 from tm_export.models.ondevice_sora.sampler import time_shift
 from tm_export.models.ondevice_sora.tiny import sizes
-from tm_export.models.ondevice_sora.tiny.synthetic_videos import FPS, FRAMES, SIZE
+from tm_export.models.ondevice_sora.tiny.synthetic_videos import FPS
 from tm_export.models.ondevice_sora.tiny.trained import trained_component
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer
 from tm_export.models.ondevice_sora.tokenizer import synthetic_tokenizer, tokenizer_of_t5
@@ -59,16 +60,26 @@ def published_components(denoiser: DenoiserConfig) -> tuple[ComponentSpec, ...]:
     )
 
 
-def published_text_to_video(denoiser: DenoiserConfig) -> TextToVideoSpec:
-    """Return how a host makes a video of the denoiser's size with the published networks."""
-    temporal, spatial = TemporalVaeConfig(), SpatialVaeConfig()
-    size = denoiser.pixel_height, denoiser.pixel_width
+def text_to_video(
+    denoiser: DenoiserConfig,
+    temporal: TemporalVaeConfig,
+    spatial: SpatialVaeConfig,
+    *,
+    tokenizer: Callable[[Path | None], str],
+    synthetic_tokenizer: Callable[[], str] | None,
+    prompt_suffix: str,
+    cleaning: Literal["open-sora", "none"],
+    fps: float,
+    guidance: float,
+) -> TextToVideoSpec:
+    """Return how a host makes a video with networks of these sizes."""
+    pixels = denoiser.pixel_height, denoiser.pixel_width
     return TextToVideoSpec(
-        tokenizer=published_tokenizer,
+        tokenizer=tokenizer,
         synthetic_tokenizer=synthetic_tokenizer,
         text_tokens=denoiser.text_tokens,
-        prompt_suffix=" aesthetic score: 6.5.",
-        cleaning="open-sora",
+        prompt_suffix=prompt_suffix,
+        cleaning=cleaning,
         latent_shape=(1, 4, denoiser.frames, denoiser.height, denoiser.width),
         frames=denoiser.frames // temporal.frames * temporal.frames_out,
         height=denoiser.height * spatial.pixels_per_latent,
@@ -76,11 +87,11 @@ def published_text_to_video(denoiser: DenoiserConfig) -> TextToVideoSpec:
         window=temporal.frames,
         window_frames=temporal.frames_out,
         batch_frames=spatial.frames,
-        fps=24.0,
+        fps=fps,
         steps=30,
-        guidance=7.0,
-        time_shift=time_shift(denoiser.frames, *size),
-        app_time_shift=time_shift(APP_LATENT_FRAMES, *size),
+        guidance=guidance,
+        time_shift=time_shift(denoiser.frames, *pixels),
+        app_time_shift=time_shift(APP_LATENT_FRAMES, *pixels),
     )
 
 
@@ -100,7 +111,17 @@ def published_model(name: str, description: str, denoiser: DenoiserConfig) -> Mo
         name=name,
         description=description,
         components=published_components(denoiser),
-        text_to_video=published_text_to_video(denoiser),
+        text_to_video=text_to_video(
+            denoiser,
+            TemporalVaeConfig(),
+            SpatialVaeConfig(),
+            tokenizer=published_tokenizer,
+            synthetic_tokenizer=synthetic_tokenizer,
+            prompt_suffix=" aesthetic score: 6.5.",
+            cleaning="open-sora",
+            fps=24.0,
+            guidance=7.0,
+        ),
         resized=resized,
     )
 
@@ -138,24 +159,16 @@ TINY_COMPONENTS: Final = (
     vae_spatial_component(sizes.SPATIAL_VAE),
 )
 
-TINY_TEXT_TO_VIDEO: Final = TextToVideoSpec(
+TINY_TEXT_TO_VIDEO: Final = text_to_video(
+    sizes.DENOISER,
+    sizes.TEMPORAL_VAE,
+    sizes.SPATIAL_VAE,
     tokenizer=lambda checkpoint: build_tokenizer().to_str(),
     synthetic_tokenizer=None,
-    text_tokens=sizes.TEXT_ENCODER.text_tokens,
     prompt_suffix="",
     cleaning="none",
-    latent_shape=(1, 4, sizes.DENOISER.frames, sizes.DENOISER.height, sizes.DENOISER.width),
-    frames=FRAMES,
-    height=SIZE,
-    width=SIZE,
-    window=sizes.TEMPORAL_VAE.frames,
-    window_frames=sizes.TEMPORAL_VAE.frames_out,
-    batch_frames=sizes.SPATIAL_VAE.frames,
     fps=FPS,
-    steps=30,
     guidance=GUIDANCE,
-    time_shift=time_shift(sizes.DENOISER.frames, SIZE, SIZE),
-    app_time_shift=time_shift(APP_LATENT_FRAMES, SIZE, SIZE),
 )
 
 MODELS = (
