@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tm_export.models.ondevice_sora.denoiser import Denoiser
+from tm_export.models.ondevice_sora.sampler import shifted_time, time_shift
 from tm_export.models.ondevice_sora.tiny.captions import held_out_captions
 from tm_export.models.ondevice_sora.tiny.denoiser_stage import TextToLatent
 from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
@@ -28,9 +29,10 @@ GUIDANCE: Final = 3.0
 
 def sampling_times(steps: int) -> list[float]:
     """Return the times 1..0 of the steps' ends, shifted for the video's size (On-device Sora's schedule), then 0."""
-    ratio = (DENOISER.pixel_height * DENOISER.pixel_width / 512**2) ** 0.5 * DENOISER.frames**0.5
-    raw = [round(1000 * (1 - step / steps)) / 1000 for step in range(steps)]
-    return [*(ratio * time / (1 + (ratio - 1) * time) for time in raw), 0.0]
+    shift = time_shift(DENOISER.frames, DENOISER.pixel_height, DENOISER.pixel_width)
+    step, count, factor = (torch.as_tensor(value, dtype=torch.float64) for value in (range(steps + 1), steps, shift))
+    times: list[float] = shifted_time(step, count, factor).tolist()
+    return times
 
 
 @torch.no_grad()
