@@ -4,6 +4,7 @@ Stopped and started again with the same folder, it goes on from its last checkpo
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -73,17 +74,20 @@ def train_temporal(
 
 
 def train_denoiser(
-    work: Path, device: torch.device, data: denoiser_stage.CaptionedLatents, steps: int
+    work: Path, device: torch.device, data: denoiser_stage.CaptionedLatents, steps: int, merging_steps: int
 ) -> denoiser_stage.TextToLatent:
-    """Train text encoder and denoiser, or load them if they are done."""
+    """Train text encoder and denoiser, then go on mostly with merged tokens; or load them if they are done."""
     torch.manual_seed(0)
     model = denoiser_stage.TextToLatent().to(device)
     merged = Denoiser(DENOISER, "merged").to(device)
 
-    def losses(generator: torch.Generator) -> Losses:
-        return denoiser_stage.flow_losses(model, merged, data, generator)
+    def losses(mix: denoiser_stage.Mix, generator: torch.Generator) -> Losses:
+        return denoiser_stage.flow_losses(model, merged, data, mix, generator)
 
-    run_stage(Stage("denoiser", model, losses, steps, learning_rate=1e-3, seed=4), work)
+    first = partial(losses, denoiser_stage.FROM_NOTHING)
+    run_stage(Stage("denoiser", model, first, steps, learning_rate=1e-3, seed=4), work)
+    second = partial(losses, denoiser_stage.FOR_MERGING)
+    run_stage(Stage("merging", model, second, merging_steps, learning_rate=7e-4, seed=5), work)
     return model
 
 
@@ -95,6 +99,7 @@ def main() -> None:
     parser.add_argument("--spatial-steps", type=int, default=1500)
     parser.add_argument("--temporal-steps", type=int, default=1000)
     parser.add_argument("--denoiser-steps", type=int, default=6500)
+    parser.add_argument("--merging-steps", type=int, default=3000)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
@@ -108,7 +113,7 @@ def main() -> None:
     shift = latents.mean(dim=(0, 2, 3, 4), keepdim=True)
     save_file({"scale": scale.cpu(), "shift": shift.cpu()}, options.work / "latent_scale.safetensors")
     data = denoiser_stage.CaptionedLatents((latents - shift) / scale, videos["ids"], videos["mask"])
-    train_denoiser(options.work, device, data, options.denoiser_steps)
+    train_denoiser(options.work, device, data, options.denoiser_steps, options.merging_steps)
 
 
 if __name__ == "__main__":

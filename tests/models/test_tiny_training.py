@@ -94,7 +94,9 @@ def denoiser_case() -> tuple[nn.Module, Losses]:
     model, merged = denoiser_stage.TextToLatent(), Denoiser(DENOISER, "merged")
     ids, mask = encode_texts(build_tokenizer(), ["a red circle moves left"], TEXT_ENCODER.text_tokens)
     data = denoiser_stage.CaptionedLatents(torch.randn(1, 4, 6, 8, 8), ids, mask)
-    return model, lambda generator: denoiser_stage.flow_losses(model, merged, data, generator)
+    return model, lambda generator: denoiser_stage.flow_losses(
+        model, merged, data, denoiser_stage.FOR_MERGING, generator
+    )
 
 
 @pytest.mark.parametrize("case", [spatial_case, temporal_case, denoiser_case])
@@ -163,7 +165,7 @@ def test_published_weights_are_what_the_stages_trained(tmp_path):
     spatial, temporal, flow = SpatialAutoencoder(), TemporalAutoencoder(), TextToLatent()
     torch.nn.init.normal_(flow.denoiser.get_parameter("final_layer.linear.weight"), std=0.1)  # it begins as zeros
     torch.nn.init.normal_(flow.null_text_LD)
-    for name, module in (("spatial_vae", spatial), ("temporal_vae", temporal), ("denoiser", flow)):
+    for name, module in (("spatial_vae", spatial), ("temporal_vae", temporal), ("merging", flow)):
         torch.save({"mean": module.state_dict()}, tmp_path / f"{name}.pt")
     moments = {"scale": torch.rand(1, 4, 1, 1, 1) + 0.5, "shift": torch.randn(1, 4, 1, 1, 1)}
     save_file(moments, tmp_path / "latent_scale.safetensors")

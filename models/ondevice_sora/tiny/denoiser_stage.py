@@ -19,9 +19,26 @@ from tm_export.models.ondevice_sora.tiny.stage import Losses
 from tm_export.models.ondevice_sora.tiny.synthetic_videos import FPS
 
 BATCH = 24
-MERGED_SHARE = 0.3
 CAPTION_DROPOUT = 0.12
 TIME_MEAN, TIME_SPREAD = 0.2, 1.2
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How much of the training goes through the merged variant.
+
+    Attributes:
+        merged_share: of the batches.
+        merged_time_mean: of the logits of their times: above `TIME_MEAN` there is more noise.
+    """
+
+    merged_share: float
+    merged_time_mean: float
+
+
+FROM_NOTHING = Mix(merged_share=0.3, merged_time_mean=TIME_MEAN)
+# A video is merged in its first steps, where there is the most noise.
+FOR_MERGING = Mix(merged_share=0.6, merged_time_mean=1.2)
 
 
 @dataclass(frozen=True)
@@ -70,16 +87,19 @@ def start_small(model: TextToLatent) -> None:
     model.denoiser.get_parameter("final_layer.linear.bias").zero_()
 
 
-def flow_losses(model: TextToLatent, merged: Denoiser, data: CaptionedLatents, generator: torch.Generator) -> Losses:
+def flow_losses(
+    model: TextToLatent, merged: Denoiser, data: CaptionedLatents, mix: Mix, generator: torch.Generator
+) -> Losses:
     """Return the loss of the velocity at random times; a share of the batches goes through the merged variant."""
     device = data.latents_NCTHW.device
     picked = torch.randint(len(data.latents_NCTHW), (BATCH,), generator=generator)
     clean = data.latents_NCTHW[picked]
     noise = torch.randn(clean.shape, generator=generator).to(device)
-    time_B = torch.sigmoid(TIME_MEAN + TIME_SPREAD * torch.randn(BATCH, generator=generator)).to(device)
+    spread_B = TIME_SPREAD * torch.randn(BATCH, generator=generator)
     dropped_B = (torch.rand(BATCH, generator=generator) < CAPTION_DROPOUT).to(device)
-    is_merged = float(torch.rand((), generator=generator)) < MERGED_SHARE
+    is_merged = float(torch.rand((), generator=generator)) < mix.merged_share
     denoiser = merged if is_merged else model.denoiser
+    time_B = torch.sigmoid(spread_B + (mix.merged_time_mean if is_merged else TIME_MEAN)).to(device)
     t = time_B[:, None, None, None, None]
     x = (1 - t) * clean + t * noise
     velocity = model.velocity(denoiser, x, time_B, data.ids_NL[picked], data.mask_NL[picked], dropped_B)

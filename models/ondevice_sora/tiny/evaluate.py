@@ -95,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     spatial, temporal, model = SpatialAutoencoder(), TemporalAutoencoder(), TextToLatent()
-    for module, name in ((spatial, "spatial_vae"), (temporal, "temporal_vae"), (model, "denoiser")):
+    for module, name in ((spatial, "spatial_vae"), (temporal, "temporal_vae"), (model, "merging")):
         load_mean(module, options.work / f"{name}.pt")
     moments = load_file(options.work / "latent_scale.safetensors")
     captions = held_out_captions()

@@ -28,7 +28,7 @@ def trained_networks(work: Path) -> dict[str, dict[str, Tensor]]:
     Args:
         work: a folder in which `train.py` has come to its end.
     """
-    spatial, temporal, flow = (mean_of(work / f"{name}.pt") for name in ("spatial_vae", "temporal_vae", "denoiser"))
+    spatial, temporal, flow = (mean_of(work / f"{name}.pt") for name in ("spatial_vae", "temporal_vae", "merging"))
     moments = load_file(work / "latent_scale.safetensors")
     networks = {
         "text_encoder": below(flow, "text_encoder."),
