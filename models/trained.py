@@ -1,4 +1,4 @@
-"""The trained weights of `ondevice-sora-tiny`, which come with this package."""
+"""Networks with trained weights that come with this package."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,17 +12,16 @@ from torch import nn
 from tm_export.models.checkpoint import load_weights
 from tm_export.models.registry import ComponentSpec
 
-WEIGHTS: Final = Path(__file__).parent / "weights"
 LOG: Final = "training_log.jsonl"
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def trained_component(component: ComponentSpec) -> ComponentSpec:
-    """Return the component with the weights that are here, in place of a checkpoint's; as it is if it has none."""
+def trained_component(component: ComponentSpec, weights: Path) -> ComponentSpec:
+    """Return the component with weights from a folder, in place of a checkpoint's; as it is if it has none."""
     if component.weights == "none":
         return component
-    path = WEIGHTS / f"{component.name}.safetensors"
+    path = weights / f"{component.name}.safetensors"
     variants = {name: partial(trained, build, path) for name, build in component.variants.items()}
     return replace(component, variants=variants, weights="trained", published=None)
 

@@ -29,13 +29,13 @@ from tm_export.models.ondevice_sora.config import (
     TextEncoderConfig,
 )
 from tm_export.models.ondevice_sora.sampler import time_shift
-from tm_export.models.ondevice_sora.tiny import sizes
+from tm_export.models.ondevice_sora.tiny import WEIGHTS, sizes
 from tm_export.models.ondevice_sora.tiny.synthetic_videos import FPS
-from tm_export.models.ondevice_sora.tiny.trained import trained_component
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer
 from tm_export.models.ondevice_sora.tokenizer import synthetic_tokenizer, tokenizer_of_t5
 from tm_export.models.registry import ComponentSpec, ModelSpec
 from tm_export.models.text_to_video import TextToVideoSpec, VideoSizeRefused
+from tm_export.models.trained import trained_component
 
 FULL = DenoiserConfig()
 FULL_144P = replace(FULL, height=20, width=27, pixel_height=166, pixel_width=221)
@@ -181,7 +181,7 @@ MODELS = (
     ModelSpec(
         name="ondevice-sora-tiny",
         description="The same classes with three million parameters, trained: a coloured shape moves, 64 px, 18 frames",
-        components=tuple(trained_component(component) for component in TINY_COMPONENTS),
+        components=tuple(trained_component(component, WEIGHTS) for component in TINY_COMPONENTS),
         text_to_video=TINY_TEXT_TO_VIDEO,
     ),
 )

@@ -8,16 +8,12 @@ from typing import Final
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import T5Tokenizer
 
-from tm_export.models.checkpoint import CheckpointError
+from tm_export.models.checkpoint_errors import TokenizerMissing
 
 TOKENIZER_FILES: Final = ("tokenizer.json", "spiece.model")
 """By preference: that of the `tokenizers` library, and SentencePiece's, which DeepFloyd/t5-v1_1-xxl publishes."""
 
 _SPECIAL: Final = ("<pad>", "</s>", "<unk>")
-
-
-class TokenizerMissing(CheckpointError):
-    """The checkpoint brings no tokenizer that can be read."""
 
 
 def tokenizer_of_t5(folder: Path) -> str:

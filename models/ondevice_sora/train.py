@@ -14,9 +14,9 @@ from tm_export.models.ondevice_sora.denoiser import Denoiser
 from tm_export.models.ondevice_sora.tiny import denoiser_stage, vae_stages
 from tm_export.models.ondevice_sora.tiny.captions import training_captions
 from tm_export.models.ondevice_sora.tiny.sizes import DENOISER, TEXT_ENCODER
-from tm_export.models.ondevice_sora.tiny.stage import Losses, Stage, run_stage
 from tm_export.models.ondevice_sora.tiny.synthetic_videos import draw_video
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer, encode_texts
+from tm_export.models.training_stage import Losses, Stage, run_stage
 
 VIDEOS = 3600
 NO_BACKGROUND = 7  # the caption of every seventh video leaves the background open

@@ -18,12 +18,13 @@ from tm_export.models.ondevice_sora.text_encoder import TextEncoder
 from tm_export.models.ondevice_sora.tiny import denoiser_stage, vae_stages
 from tm_export.models.ondevice_sora.tiny.captions import all_captions, training_captions, words
 from tm_export.models.ondevice_sora.tiny.denoiser_stage import TextToLatent
-from tm_export.models.ondevice_sora.tiny.publish import publish
+from tm_export.models.ondevice_sora.tiny.publish import trained_networks
 from tm_export.models.ondevice_sora.tiny.sizes import DENOISER, SPATIAL_VAE, TEMPORAL_VAE, TEXT_ENCODER
-from tm_export.models.ondevice_sora.tiny.stage import Losses, Stage, run_stage
-from tm_export.models.ondevice_sora.tiny.trained import trained
 from tm_export.models.ondevice_sora.tiny.vae_stages import SpatialAutoencoder, TemporalAutoencoder
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer, encode_texts
+from tm_export.models.trained import trained
+from tm_export.models.training_results import write_networks
+from tm_export.models.training_stage import Losses, Stage, run_stage
 
 SPATIAL = SpatialVaeConfig(channels=(8, 16, 24, 24), groups=4, frames=2, height=5, width=6)
 
@@ -171,7 +172,7 @@ def test_published_weights_are_what_the_stages_trained(tmp_path):
     save_file(moments, tmp_path / "latent_scale.safetensors")
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
     out = tmp_path / "out"
-    total = publish(tmp_path, out)
+    total = write_networks(trained_networks(tmp_path), tmp_path, out)
     assert total < 8_000_000 and (out / "training_log.jsonl").read_text() == '{"step": 1}\n'
 
     x, t, fps = torch.randn(1, 4, 6, 8, 8), torch.tensor([691.0]), torch.tensor([8.0])
@@ -192,9 +193,6 @@ def test_published_weights_are_what_the_stages_trained(tmp_path):
 
 
 def test_weights_that_the_repository_does_not_take_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("tm_export.models.ondevice_sora.tiny.publish.MOST_BYTES", 10)
-    monkeypatch.setattr(
-        "tm_export.models.ondevice_sora.tiny.publish.trained_networks", lambda work: {"a": {"b": torch.ones(9)}}
-    )
-    with pytest.raises(ValueError, match="take 36 bytes, and 10 are allowed"):
-        publish(tmp_path, tmp_path / "out")
+    monkeypatch.setattr("tm_export.models.training_results.MOST_BYTES", 10)
+    with pytest.raises(ValueError, match="take 18 bytes, and 10 are allowed"):
+        write_networks({"a": {"b": torch.ones(9)}}, tmp_path, tmp_path / "out")

@@ -15,8 +15,8 @@ from torch.func import functional_call
 from tm_export.models.ondevice_sora.denoiser import Denoiser
 from tm_export.models.ondevice_sora.text_encoder import TextEncoder
 from tm_export.models.ondevice_sora.tiny.sizes import DENOISER, TEXT_ENCODER
-from tm_export.models.ondevice_sora.tiny.stage import Losses
 from tm_export.models.ondevice_sora.tiny.synthetic_videos import FPS
+from tm_export.models.training_stage import Losses
 
 BATCH = 24
 CAPTION_DROPOUT = 0.12

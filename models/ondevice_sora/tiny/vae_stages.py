@@ -16,8 +16,8 @@ from tm_export.models.ondevice_sora.temporal_encoder import TemporalEncoder
 from tm_export.models.ondevice_sora.temporal_vae import VaeTemporal
 from tm_export.models.ondevice_sora.tiny.captions import Caption
 from tm_export.models.ondevice_sora.tiny.sizes import SPATIAL_VAE, TEMPORAL_VAE
-from tm_export.models.ondevice_sora.tiny.stage import Losses
 from tm_export.models.ondevice_sora.tiny.synthetic_videos import draw_video
+from tm_export.models.training_stage import Losses
 
 PRIOR_WEIGHT = 2e-5
 TEMPORAL_PRIOR_WEIGHT = 1e-4
