@@ -37,7 +37,7 @@ from stacked_model import BLOCK_BUDGET
 from tm_export.exporters.targets.base import target_names
 from tm_export.runtime import cli_run, console, run_bundle
 from tm_export.runtime.engines import engines_for
-from tm_export.runtime.manifest import MANIFEST_NAME, SEAL_NAME, read_manifest, seal_of
+from tm_export.runtime.manifest import MANIFEST_NAME, SCHEMA_VERSION, SEAL_NAME, read_manifest, seal_of
 
 MODEL: Final = f"{Path(__file__).parent / 'stacked_model.py'}:build"
 OPENED: Final = 99
@@ -136,7 +136,9 @@ def state_a_path_outside(bundle: Path, draw: random.Random) -> Damage:
 
 def state_another_schema_version(bundle: Path, draw: random.Random) -> Damage:
     value = json.loads((bundle / MANIFEST_NAME).read_bytes())
-    value["schema_version"] = draw.choice([0, 1, 3, 99, -2, 2.5, "2", None, True, [2]])
+    value["schema_version"] = draw.choice(
+        [0, 1, SCHEMA_VERSION + 1, 99, -2, 2.5, str(SCHEMA_VERSION), None, True, [SCHEMA_VERSION]]
+    )
     seal(bundle, value)
     return Damage(MANIFEST_NAME)
 

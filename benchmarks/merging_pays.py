@@ -59,7 +59,8 @@ def vit(channels: int, heads: int, r: int) -> Case:
 
 
 def tower(kind: Kind) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    from tm_export.models.tinychart.presets import FULL, build_vision_tower
+    from tm_export.models.tinychart.components import build_vision_tower
+    from tm_export.models.tinychart.presets import FULL
 
     config = replace(FULL, num_layers=4, tome_r=FULL.tome_r if kind == "merged" else 0)
     return build_vision_tower(config), (torch.randn(1, 3, config.image_size, config.image_size),)

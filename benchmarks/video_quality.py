@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from wilson import wilson
 
 from tm_export.models.ondevice_sora.tiny.captions import Caption, held_out_captions
 from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
@@ -171,14 +172,6 @@ def ssim(frames_FHWC: Array, reference_FHWC: Array) -> float:
         float(structural_similarity(frame, reference, channel_axis=2, data_range=255))
         for frame, reference in zip(frames_FHWC, reference_FHWC, strict=True)
     )
-
-
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval for a share (E. B. Wilson, "Probable inference", JASA 22, 1927)."""
-    share, scale = right / count, 1 + z**2 / count
-    centre = (share + z**2 / (2 * count)) / scale
-    half = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5 / scale
-    return centre - half, centre + half
 
 
 def in_words(row: Row) -> str:

@@ -18,10 +18,12 @@ from tm_export.runtime.engines import Session, open_session
 from tm_export.runtime.manifest import (
     BlockRef,
     BundleError,
+    ChartQa,
     Component,
     ComponentVariant,
     FileEntry,
     Manifest,
+    TextToVideo,
     file_sha256,
     read_manifest,
     verify_files,
@@ -110,8 +112,9 @@ def write_bundle(
         except (ParityFailed, BudgetExceeded) as error:
             write_reports(compiled.report, failed, compiled.pictures)
             raise type(error)(f"{error}. The reports are in {failed}") from None
-        if source.prompts is not None:
-            _write_host_file(staging.bundle / source.prompts.contract.tokenizer, source.prompts.tokenizer)
+        contract = source.host.contract if source.host is not None else None
+        if source.host is not None:
+            _write_host_file(staging.bundle / source.host.contract.tokenizer, source.host.tokenizer)
         manifest = Manifest(
             model=source.name,
             target=target,  # type: ignore[arg-type]  # the manifest itself checks it
@@ -125,7 +128,8 @@ def write_bundle(
                 for component in compiled.components
                 for block in component.blocks
             ),
-            text_to_video=source.prompts.contract if source.prompts is not None else None,
+            text_to_video=contract if isinstance(contract, TextToVideo) else None,
+            chart_qa=contract if isinstance(contract, ChartQa) else None,
         )
         write_reports(compiled.report, staging.bundle / REPORTS, compiled.pictures)
         write_manifest(staging.bundle, manifest)

@@ -138,6 +138,6 @@ def _pictures(prepared: Prepared) -> tuple[Picture, ...]:
         return ()
     return tuple(
         picture
-        for raised in prepared.raised.values()
-        for picture in region_pictures(raised, prepared.source.example_inputs)
+        for variant, raised in prepared.raised.items()
+        for picture in region_pictures(raised, prepared.source.inputs_of(variant))
     )

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from tm_export.exporters.capture import check_example_inputs
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.fake_module import fake_module
-from tm_export.exporters.sources import ComponentSource, ModelSource, PromptSource
+from tm_export.exporters.sources import ComponentSource, HostSource, ModelSource
 from tm_export.exporters.user_function import call_user_function
 from tm_export.exporters.weights import CheckpointWeights
 from tm_export.models.checkpoint import CheckpointError
 from tm_export.models.registry import ComponentSpec, ModelSpec, UnknownModel, WeightsOrigin, find_model
 from tm_export.models.text_to_video import VideoSizeRefused
-from tm_export.runtime.manifest import TextToVideo
+from tm_export.runtime.manifest import ChartQa, TextToVideo
 
 COMPONENT = "model"
 """What the one component of a user's own module is called."""
@@ -151,7 +151,7 @@ def _source_of_registry(
         name=spec.name,
         components=tuple(_registry_component(component, seed, checkpoint) for component in chosen),
         weights=_origin(chosen, checkpoint),
-        prompts=_prompts(spec, checkpoint) if chosen == spec.components else None,
+        host=_host(spec, checkpoint) if chosen == spec.components else None,
     )
 
 
@@ -164,16 +164,18 @@ def _resized(spec: ModelSpec, size: VideoSize) -> ModelSpec:
         raise UsageError(str(error)) from error
 
 
-def _prompts(spec: ModelSpec, checkpoint: Path | None) -> PromptSource | None:
-    if spec.text_to_video is None:
+def _host(spec: ModelSpec, checkpoint: Path | None) -> HostSource | None:
+    described = spec.text_to_video or spec.chart_qa
+    if described is None:
         return None
-    values = {field.name: getattr(spec.text_to_video, field.name) for field in fields(spec.text_to_video)}
+    values = {field.name: getattr(described, field.name) for field in fields(described)}
     del values["synthetic_tokenizer"]
     try:
         tokenizer = values.pop("tokenizer")(checkpoint)
     except CheckpointError as error:
         raise UsageError(f"the checkpoint of {spec.name}: {error}") from error
-    return PromptSource(TextToVideo(tokenizer=TOKENIZER, **values), tokenizer)
+    contract = TextToVideo if spec.text_to_video is not None else ChartQa
+    return HostSource(contract(tokenizer=TOKENIZER, **values), tokenizer)
 
 
 def _origin(components: Sequence[ComponentSpec], checkpoint: Path | None) -> WeightsOrigin:
@@ -192,6 +194,7 @@ def _registry_component(spec: ComponentSpec, seed: int, checkpoint: Path | None)
         input_names=spec.input_names,
         output_names=spec.output_names,
         needs_fp32=spec.needs_fp32,
+        own_inputs={variant: inputs(seed) for variant, inputs in spec.own_inputs.items()},
     )
     if checkpoint is None or spec.weights == "none":
         return component

@@ -24,7 +24,7 @@ def component_of(prepared: Prepared, target: Target, bundle: Path) -> manifest.C
         variants=tuple(
             manifest.ComponentVariant(
                 name=variant,
-                inputs=tensor_specs(prepared.signature.inputs, source.example_inputs, target),
+                inputs=tensor_specs(prepared.signature.inputs, source.inputs_of(variant), target),
                 outputs=tensor_specs(prepared.signature.outputs, prepared.outputs[variant], target),
                 calls=tuple(
                     manifest.Call(block=name, reads=block.pieces[variant].reads, writes=block.pieces[variant].writes)

@@ -66,7 +66,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     for name, build in component.variants.items():
         watch = Stopwatch(component.name, name, report)
         with watch.stage("capture"):
-            captured = capture(build(), component.example_inputs, options.seed)
+            captured = capture(build(), component.inputs_of(name), options.seed)
         with watch.stage("rewrite"):
             raised[name] = raise_merges(captured, options.seed)
         stages += watch.records

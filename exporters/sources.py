@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
 
 from tm_export.exporters.weights import WeightReader
-from tm_export.runtime.manifest import TextToVideo
+from tm_export.runtime.manifest import ChartQa, TextToVideo
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,19 @@ class ComponentSource:
     """None: `output_0`, `output_1`, …, as many as the module returns."""
     weights: WeightReader | None = None
     needs_fp32: bool = False
+    own_inputs: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    """Inputs of variants that take other shapes than the rest."""
+
+    def inputs_of(self, variant: str) -> tuple[Tensor, ...]:
+        """The inputs that a variant is captured and verified on."""
+        return self.own_inputs.get(variant, self.example_inputs)
 
 
 @dataclass(frozen=True)
-class PromptSource:
-    """How the whole of a model makes a video from a prompt, and the text of the tokenizer's file."""
+class HostSource:
+    """How a host makes a video or an answer with the whole of a model, and the text of the tokenizer's file."""
 
-    contract: TextToVideo
+    contract: TextToVideo | ChartQa
     tokenizer: str
 
 
@@ -42,10 +48,10 @@ class PromptSource:
 class ModelSource:
     """A model to export, by whatever way it was named.
 
-    `prompts` is there if it makes videos from prompts, and all of its components are exported.
+    `host` is there if it makes videos or answers from text, and all of its components are exported.
     """
 
     name: str
     components: tuple[ComponentSource, ...]
     weights: Literal["seeded", "trained", "checkpoint", "module", "none"]
-    prompts: PromptSource | None = None
+    host: HostSource | None = None

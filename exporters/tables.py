@@ -14,10 +14,7 @@ from tm_export.models.registry import ModelSpec
 
 def models_table(models: Iterable[ModelSpec]) -> Table:
     """The registry: name, weights and what it is."""
-    rows = (
-        (model.name, ", ".join({part.weights: None for part in model.components}), model.description)
-        for model in models
-    )
+    rows = ((model.name, _origins(model), model.description) for model in models)
     return _table(("model", "weights", "what it is"), rows)
 
 
@@ -81,3 +78,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _origins(model: ModelSpec) -> str:
+    """Where the weights of those components come from that have any."""
+    return ", ".join({part.weights: None for part in model.components if part.weights != "none"})

@@ -31,3 +31,7 @@ class WrongTensor(CheckpointError):
 
 class NotFinite(CheckpointError):
     """A tensor holds NaN or infinity."""
+
+
+class TokenizerMissing(CheckpointError):
+    """The checkpoint brings no tokenizer that can be read."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tm_export.models import checkpoint
+from tm_export.models.chart_qa import ChartQaSpec
 from tm_export.models.checkpoint import Weights
 from tm_export.models.text_to_video import TextToVideoSpec
 
@@ -42,11 +43,13 @@ class PublishedCheckpoint:
         folder: where they stand in the folder that is given as the model's checkpoint; two components may
             share one. Empty if that folder, or file, is the component's own.
         dtype: of the published tensors.
+        prefix: what the published keys of this component begin with, before the module's own.
     """
 
     name: str
     folder: str
     dtype: torch.dtype
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class ComponentSpec:
             one where the published keys are the module's own. Call `weights_in` or `load_weights` instead.
         published: the public checkpoint, if there is one.
         needs_fp32: whether it must be computed in fp32, because fp16 has not the range or the precision for it.
+        own_inputs: `example_inputs` of a variant that takes other shapes than the rest.
     """
 
     name: str
@@ -77,6 +81,7 @@ class ComponentSpec:
     open_weights: Callable[[nn.Module, Path], Weights] = checkpoint.open_weights
     published: PublishedCheckpoint | None = None
     needs_fp32: bool = False
+    own_inputs: Mapping[str, Callable[[int], tuple[Tensor, ...]]] = field(default_factory=dict)
 
     def weights_in(self, path: Path, module: nn.Module) -> Weights:
         """Open the part of the model's checkpoint that is for this component, reading headers alone.
@@ -116,6 +121,7 @@ class ModelSpec:
         description: one line on what it is.
         components: its networks.
         text_to_video: how a host makes a video with all of them, for a model that makes any.
+        chart_qa: how a host answers questions about charts with all of them, for a model that does.
         resized: the same model for videos of so many frames, of (height, width) pixels, None for those that it has;
             raises VideoSizeRefused. None for a model that is for one size.
     """
@@ -124,6 +130,7 @@ class ModelSpec:
     description: str
     components: tuple[ComponentSpec, ...]
     text_to_video: TextToVideoSpec | None = None
+    chart_qa: ChartQaSpec | None = None
     resized: Callable[[int | None, tuple[int, int] | None], ModelSpec] | None = None
 
 

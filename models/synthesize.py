@@ -36,6 +36,9 @@ DTYPES: Final = {"float16": torch.float16, "float32": torch.float32}
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+READS_TEXT: Final = ("text_encoder", "llm")
+"""Components that a tokenizer stands beside."""
+
 NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 Folders = Mapping[str, Mapping[str, StoredSpec]]
@@ -60,7 +63,8 @@ def published_tensors(model: ModelSpec, dtype: torch.dtype | None) -> Folders:
     for component in model.components:
         if component.published is not None:
             tensors = folders.setdefault(component.published.folder, {})
-            tensors.update(_tensors(component, dtype or component.published.dtype))
+            own = _tensors(component, dtype or component.published.dtype)
+            tensors.update({component.published.prefix + key: spec for key, spec in own.items()})
     if not folders:
         known = [each.name for each in list_models() if any(component.published for component in each.components)]
         raise CannotSynthesize(
@@ -72,11 +76,11 @@ def published_tensors(model: ModelSpec, dtype: torch.dtype | None) -> Folders:
 
 def synthetic_texts(model: ModelSpec) -> Mapping[str, str]:
     """Return the text files of a model's checkpoint by path: a made-up tokenizer, for a model that takes prompts."""
-    video = model.text_to_video
-    if video is None or video.synthetic_tokenizer is None:
+    host = model.text_to_video or model.chart_qa
+    if host is None or host.synthetic_tokenizer is None:
         return {}
-    folder = next(each.published.folder for each in model.components if each.published and each.name == "text_encoder")
-    return {f"{folder}/tokenizer.json": video.synthetic_tokenizer()}
+    folder = next(each.published.folder for each in model.components if each.published and each.name in READS_TEXT)
+    return {f"{folder}/tokenizer.json": host.synthetic_tokenizer()}
 
 
 def _tensors(component: ComponentSpec, dtype: torch.dtype) -> dict[str, StoredSpec]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from tm_export.runtime.cli_chart import Asked, answer_asked
 from tm_export.runtime.console import (
     BUDGET,
     DIFFERENT,
@@ -39,15 +40,18 @@ if TYPE_CHECKING:
 
 DEFAULT_VIDEO: Final = Path("video.mp4")
 
-NOT_WITH_PROMPT: Final = frozenset({"component", "variant", "inputs", "repeat"})
+NOT_WITH_PROMPT: Final = frozenset({"component", "variant", "inputs", "repeat", "image"})
+NOT_WITH_IMAGE: Final = frozenset({"component", "variant", "inputs", "repeat"})
 ONLY_DYNAMIC: Final = frozenset({"lpl_first_step", "lpl_tolerance", "lpl_patience", "lpl_plane"})
-ONLY_WITH_PROMPT: Final = ONLY_DYNAMIC | {"seed", "steps", "guidance", "fps", "merge_steps", "schedule", "lpl"}
+ONLY_WITH_PROMPT: Final = ONLY_DYNAMIC | {"steps", "guidance", "fps", "merge_steps", "schedule", "lpl"}
+ONLY_WITH_IMAGE: Final = frozenset({"question", "questions", "answer", "temperature", "top_p", "max_new_tokens"})
 
 Schedule = Literal["real", "app"]
 
 HELP: Final = """Run a bundle's components, by default on the golden inputs, and compare with the golden outputs.
 
-With --prompt, make a video of it: an mp4 file, and a contact sheet as PNG beside it.
+With --prompt, make a video of it: an mp4 file, and a contact sheet as PNG beside it. With --image, answer a question
+about a chart, or many.
 
 Blocks are opened, prefetched and closed so that the whole process stays within --memory-budget.
 
@@ -60,6 +64,10 @@ tm-run out/ondevice-sora-onnx --component denoiser --variant merged --memory-bud
 tm-run out/ondevice-sora-tiny-onnx --prompt "a red circle moves left" -o out.mp4
 
 tm-run out/ondevice-sora-onnx --prompt "waves on a beach" --lpl 16 --merge-steps 15 --memory-budget 2GB -o out.mp4
+
+tm-run out/tinychart-tiny-onnx --image chart.png --question "What is the sum of the two largest bars?"
+
+tm-run out/tinychart-tiny-onnx --image charts --questions questions.csv -o answers.csv
 
 tm-run out/my_model-executorch --inputs tokens.safetensors --out result.safetensors
 
@@ -98,6 +106,7 @@ class Request:
     inputs: Path | None
     out: Path | None
     prompt: Prompt | None
+    asked: Asked | None
     memory_budget: int | None
     prefetch_depth: int
     repeat: int
@@ -111,6 +120,7 @@ class Request:
 _app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 _WHAT, _VIDEO, _HOW, _PRINT = "What to run", "A video from a prompt", "How", "What to check and print"
+_CHART = "An answer about a chart"
 
 
 @_app.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
@@ -131,12 +141,19 @@ def _parse(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Write outputs here as safetensors, a video as mp4.", rich_help_panel=_WHAT),
+        typer.Option(
+            "-o",
+            "--out",
+            help="Write outputs here as safetensors, a video as mp4, many answers as CSV.",
+            rich_help_panel=_WHAT,
+        ),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What the video shows.", rich_help_panel=_VIDEO)
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise that it begins as.", rich_help_panel=_VIDEO)] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of a video's noise, and of what chance picks in a text.", rich_help_panel=_HOW)
+    ] = 0,
     steps: Annotated[
         int | None, typer.Option(help="Of sampling; default: the bundle's.", rich_help_panel=_VIDEO)
     ] = None,
@@ -184,6 +201,34 @@ def _parse(
             rich_help_panel=_VIDEO,
         ),
     ] = "real",
+    image: Annotated[
+        Path | None, typer.Option(help="The picture of a chart, or a folder of them.", rich_help_panel=_CHART)
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="About the picture, or about each.", rich_help_panel=_CHART)
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV: image (in the folder), question, answer if known.", rich_help_panel=_CHART
+        ),
+    ] = None,
+    answer: Annotated[
+        Literal["combined", "program", "direct"],
+        typer.Option(help="By a program, directly, or as the question's words suggest.", rich_help_panel=_CHART),
+    ] = "combined",
+    temperature: Annotated[
+        float, typer.Option(min=0, max=10, help="0 always writes the likeliest token.", rich_help_panel=_CHART)
+    ] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=1, help="Above temperature 0: the likeliest tokens up to so much.", rich_help_panel=_CHART
+        ),
+    ] = 0.7,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of a text; default: as many as fit.", rich_help_panel=_CHART)
+    ] = None,
     memory_budget: Annotated[
         str, typer.Option(help="What the process may hold, such as 1.2GB; or none.", rich_help_panel=_HOW)
     ] = "none",
@@ -217,6 +262,12 @@ def _parse(
         _refuse(given & ONLY_WITH_PROMPT, " is for --prompt: give that, too")
     else:
         _refuse(given & NOT_WITH_PROMPT, " does not go with --prompt")
+    if image is None:
+        _refuse(given & ONLY_WITH_IMAGE, " is for --image: give that, too")
+    else:
+        _refuse(given & NOT_WITH_IMAGE, " does not go with --image")
+    if prompt is None and image is None:
+        _refuse(given & {"seed"}, " is for --prompt and --image: give one of them, too")
     if lpl != "dynamic":
         _refuse(given & ONLY_DYNAMIC, f" is for --lpl dynamic, and this is --lpl {lpl}")
     return Request(
@@ -240,6 +291,18 @@ def _parse(
             lpl_tolerance=lpl_tolerance,
             lpl_patience=lpl_patience,
             lpl_plane=_plane(lpl_plane),
+        ),
+        asked=None
+        if image is None
+        else Asked(
+            image=image,
+            question=question,
+            questions=questions,
+            answer=answer,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
         ),
         memory_budget=budget,
         prefetch_depth=prefetch_depth,
@@ -286,6 +349,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _code_of(error: Exception) -> int | None:
     """The exit code for an error that is told as it is."""
+    from tm_export.runtime.chart_qa.batch import QuestionsError
+    from tm_export.runtime.chart_qa.picture import PictureError
+    from tm_export.runtime.chart_qa.prompt import QuestionError
     from tm_export.runtime.engines.base import EngineError
     from tm_export.runtime.loading.policy import BudgetTooSmall
     from tm_export.runtime.manifest import BundleError
@@ -294,7 +360,8 @@ def _code_of(error: Exception) -> int | None:
     from tm_export.runtime.text_to_video.tokenize import PromptError
     from tm_export.runtime.text_to_video.video_file import VideoFileError
 
-    if isinstance(error, UsageError | BundleError | RequestError | TensorFileError | PromptError | VideoFileError):
+    mistakes = UsageError | BundleError | RequestError | TensorFileError
+    if isinstance(error, mistakes | PromptError | VideoFileError | PictureError | QuestionError | QuestionsError):
         return USAGE
     if isinstance(error, EngineError):
         return REFUSED
@@ -316,6 +383,11 @@ def _answer(request: Request, complaints: Complaints) -> int:
         raise UsageError(str(error)) from error
     if request.prompt is not None:
         return _report_video(request, _make_video(request, request.prompt, manifest, engine, complaints), complaints)
+    if request.asked is not None:
+        from tm_export.runtime.answer_chart import Machinery
+
+        machinery = Machinery(request.bundle, manifest, engine, request.memory_budget, request.prefetch_depth)
+        return answer_asked(request.asked, machinery, request.out, complaints, as_json=request.as_json)
     return _report(request, _run(request, manifest, engine), complaints)
 
 

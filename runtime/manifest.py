@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 MANIFEST_NAME: Final = "manifest.json"
 
 SEAL_NAME: Final = "manifest.sha256"
@@ -244,15 +244,50 @@ class TextToVideo(_Record):
         return self
 
 
+class ChartQa(_Record):
+    """What a host needs beside the components to answer questions about charts.
+
+    A picture goes to the upper left of a `canvas` × `canvas` one (shrunk first if it is larger), and through
+    image_preprocess, vision_tower (`merged`) and connector becomes `visual_tokens` tokens. They stand between the
+    tokens of `before_picture` and those of `before_question`, the question and `after_question`, which are one text;
+    each text is made into ids by the `tokenizer`, a file of the `tokenizers` library, without special tokens. A
+    question whose answer shall be a program ends in `program_suffix`. The language model reads `chunk` tokens at a
+    time by its variant `prefill` and single ones by `decode`; each call gives keys and values (`new_keys_0`, …) that
+    the host puts into the caches (`keys_0`, …) from the place `cached` on. An answer ends at `stop_token`. Picture and
+    prompt are at most `prompt_tokens`, and with the answer `max_tokens`.
+    """
+
+    tokenizer: BundlePath
+    canvas: Count
+    visual_tokens: Count
+    max_tokens: Count
+    prompt_tokens: Count
+    chunk: Count
+    before_picture: str
+    before_question: str
+    after_question: str
+    program_suffix: str
+    stop_token: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _an_answer_fits(self) -> ChartQa:
+        if not self.visual_tokens < self.prompt_tokens < self.max_tokens:
+            raise ValueError(
+                f"{self.visual_tokens} visual tokens, prompts of {self.prompt_tokens} and {self.max_tokens} tokens in "
+                "all leave no room for a question or an answer"
+            )
+        return self
+
+
 class Manifest(_Record):
     """The contract of a bundle: one model, one target.
 
     `load_schedule` is the order in which blocks are loaded; `host_program` the components' variants that the host
     calls, in order (empty for a bare model, whose components are called one after another); `text_to_video` what else
-    makes a video of a prompt, for models that can.
+    makes a video of a prompt, and `chart_qa` what else answers questions about charts, for models that can.
     """
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     model: Name
     target: Literal["coreml", "onnx", "executorch"]
     weights: Literal["seeded", "trained", "checkpoint", "module", "none"]
@@ -263,6 +298,7 @@ class Manifest(_Record):
     load_schedule: tuple[BlockRef, ...]
     host_program: tuple[VariantRef, ...] = ()
     text_to_video: TextToVideo | None = None
+    chart_qa: ChartQa | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Manifest:
@@ -289,8 +325,9 @@ class Manifest(_Record):
             for path in (record.inputs, record.outputs):
                 if path not in paths:
                     raise ValueError(f"golden file {path!r} is not among the files")
-        if self.text_to_video is not None and self.text_to_video.tokenizer not in paths:
-            raise ValueError(f"tokenizer {self.text_to_video.tokenizer!r} is not among the files")
+        for host in (self.text_to_video, self.chart_qa):
+            if host is not None and host.tokenizer not in paths:
+                raise ValueError(f"tokenizer {host.tokenizer!r} is not among the files")
         return self
 
     def component(self, name: str) -> Component:

@@ -24,7 +24,7 @@ from tm_export.exporters.decompose import decompose
 from tm_export.exporters.lowering.cost import COREML, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
-from tm_export.exporters.retrace import arguments, is_float, placeholders_of, with_graph
+from tm_export.exporters.retrace import arguments, is_float, placeholders_of, value_of, with_graph
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.gelu import GeluByTanh
 from tm_export.exporters.rules.spelling import SPELLING
@@ -56,7 +56,8 @@ class CoremlTarget:
 
     def dtype(self, dtype: torch.dtype) -> str:
         """As in PyTorch, but that integers have 32 bits."""
-        return "int32" if dtype in (torch.int64, torch.int16, torch.bool) else str(dtype).removeprefix("torch.")
+        widened = (torch.int64, torch.int16, torch.uint8, torch.bool)
+        return "int32" if dtype in widened else str(dtype).removeprefix("torch.")
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """Write out what coremltools gets wrong, and compute what follows from weights alone."""
@@ -161,7 +162,10 @@ def _coremltools_knows(op: OpOverload) -> bool:
 
 
 def _named_inputs(program: ExportedProgram, names: tuple[str, ...]) -> ExportedProgram:
-    """Give the user's inputs their public names: coremltools takes them from the graph, which has them in small."""
+    """Give the user's inputs their public names: coremltools takes them from the graph, which has them in small.
+
+    Those of 8 bits get 32, since Core ML takes no others for integers.
+    """
     specs = list(program.graph_signature.input_specs)
     nodes = {node.name: node for node in placeholders_of(program.graph)}
     public = iter(names)
@@ -172,6 +176,8 @@ def _named_inputs(program: ExportedProgram, names: tuple[str, ...]) -> ExportedP
                 if other.name == name and other is not node:
                     other._rename(f"{name}_value")
             node.name = node.target = name
+            if value_of(node).dtype is torch.uint8:
+                node.meta["val"] = value_of(node).to(torch.int32)
             specs[i] = InputSpec(spec.kind, TensorArgument(name), spec.target)
     return with_graph(program, program.graph_module, specs, program.graph_signature.output_specs)
 

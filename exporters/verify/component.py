@@ -67,8 +67,8 @@ def verify_component(
     placement: list[PlacementRecord] = []
     golden: list[manifest.Golden] = []
     stages: list[StageRecord] = []
-    inputs = prepared.source.example_inputs
     for variant in component.variants:
+        inputs = prepared.source.inputs_of(variant.name)
         watch = Stopwatch(component.name, variant.name, report)
         with watch.stage("verify"), tempfile.TemporaryDirectory(dir=workshop.scratch) as folder:
             check = _Check(

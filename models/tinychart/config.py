@@ -42,3 +42,39 @@ class VisionTowerConfig:
         for _ in range(self.num_layers):
             tokens -= min(self.tome_r, tokens // 2)
         return tokens
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """Everything that fixes the shapes of the connector and the language model; the defaults are TinyChart-3B's.
+
+    Attributes:
+        vocab_size: rows of the embedding and of the head.
+        hidden_size: channels of a token.
+        intermediate_size: hidden channels of an MLP.
+        num_layers: decoder layers.
+        num_heads: attention heads.
+        rotary_channels: channels of a head that are rotated by position, the first ones.
+        token_ids: ids that the tokenizer has, the first ones of the vocabulary; no other is ever picked.
+        visual_size: channels of a visual token.
+        visual_tokens: of one image.
+        max_tokens: of picture, prompt and answer together: the length of the cache.
+        chunk: tokens that `prefill` takes at a time.
+    """
+
+    vocab_size: int = 51200
+    hidden_size: int = 2560
+    intermediate_size: int = 10240
+    num_layers: int = 32
+    num_heads: int = 32
+    rotary_channels: int = 32
+    token_ids: int = 50295
+    visual_size: int = 1152
+    visual_tokens: int = 732
+    max_tokens: int = 2048
+    chunk: int = 128
+
+    @property
+    def head_size(self) -> int:
+        """Channels of one head."""
+        return self.hidden_size // self.num_heads

@@ -1,78 +1,121 @@
-"""TinyChart in the registry: the published size, and a tiny one with the same code."""
+"""TinyChart in the registry: the published size, and a tiny one with the same code.
+
+The checkpoint of the published size is a folder with one folder for each repository, as it is published or as
+`python -m tm_export.models.synthesize` writes it:
+
+    vision_tower/    mPLUG/TinyChart-3B-768-siglip, or a plain SigLIP such as google/siglip-so400m-patch14-384
+    llm/             mPLUG/TinyChart-3B-768, for language model and connector, in shards with their index
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Final
 
-import torch
-from torch import Tensor, nn
-
-from tm_export.models.checkpoint import Weights
-from tm_export.models.registry import ComponentSpec, ModelSpec, PublishedCheckpoint, WeightsOrigin
+from tm_export.models.chart_qa import ChartQaSpec
+from tm_export.models.registry import ComponentSpec, ModelSpec
 from tm_export.models.seeding import seeded
-from tm_export.models.tinychart.config import VisionTowerConfig
+from tm_export.models.tinychart import prompt
+from tm_export.models.tinychart.components import (
+    LLM,
+    connector_component,
+    image_preprocess_component,
+    llm_component,
+    sampling_component,
+    vision_tower_component,
+)
+from tm_export.models.tinychart.config import LanguageModelConfig, VisionTowerConfig
+from tm_export.models.tinychart.tiny import WEIGHTS, sizes
+from tm_export.models.tinychart.tokenizer import PHI_STOP, TOKENIZER, synthetic_tokenizer, tokenizer_of_phi
 
-if TYPE_CHECKING:
-    from tm_export.models.tinychart.vision_tower import VisionTower
-
-FULL = VisionTowerConfig()
-TINY = VisionTowerConfig(hidden_size=128, intermediate_size=384, num_layers=6, num_heads=4, image_size=224, tome_r=28)
-TINY_SEED = 0
-PUBLISHED = PublishedCheckpoint("mPLUG/TinyChart-3B-768-siglip", folder="", dtype=torch.float16)
-
-
-def build_vision_tower(config: VisionTowerConfig) -> VisionTower:
-    """Return the tower in evaluation mode, its weights as PyTorch initialises them."""
-    # transformers takes seconds to import, which listing the registry's models should not.
-    from tm_export.models.tinychart.vision_tower import VisionTower
-
-    return VisionTower(config).eval()
-
-
-def open_tower_weights(module: nn.Module, path: Path) -> Weights:
-    """Open a checkpoint for a module of `build_vision_tower`; see `open_vision_tower`."""
-    from tm_export.models.tinychart.weights import open_vision_tower
-
-    return open_vision_tower(cast("VisionTower", module), path)
+FULL: Final = VisionTowerConfig()
+FULL_LLM: Final = LanguageModelConfig()
+CANVAS: Final = 1536
+TINY_SEED: Final = 0
 
 
-def vision_tower_inputs(config: VisionTowerConfig, seed: int) -> tuple[Tensor, ...]:
-    """Return one image of noise [1, 3, H, W] in −1..1, smooth enough that its patches differ in kind."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = 2 * torch.rand(1, 3, config.side // 2, config.side // 2, generator=generator) - 1
-    size = (config.image_size, config.image_size)
-    return (nn.functional.interpolate(coarse, size=size, mode="bilinear"),)
+def seeded_component(component: ComponentSpec, seed: int) -> ComponentSpec:
+    """Return the component with random weights that a seed fixes, until it is trained."""
+    if component.weights == "none":
+        return component
+    variants = {name: partial(seeded, build, seed) for name, build in component.variants.items()}
+    return replace(component, variants=variants, weights="seeded", published=None)
 
 
-def _component(config: VisionTowerConfig, weights: WeightsOrigin, seed: int | None) -> ComponentSpec:
-    configs = {"full": replace(config, tome_r=0), "merged": config}
-    builders = {name: partial(build_vision_tower, variant) for name, variant in configs.items()}
-    if seed is not None:
-        builders = {name: partial(seeded, build, seed) for name, build in builders.items()}
-    return ComponentSpec(
-        name="vision_tower",
-        variants=builders,
-        example_inputs=partial(vision_tower_inputs, config),
-        input_names=("pixels",),
-        output_names=("features",),
-        weights=weights,
-        open_weights=open_tower_weights,
-        published=PUBLISHED,
+def components(tower: VisionTowerConfig, llm: LanguageModelConfig, canvas: int) -> tuple[ComponentSpec, ...]:
+    """Return the networks of these sizes, whose weights a checkpoint has."""
+    return (
+        image_preprocess_component(tower.image_size, canvas),
+        vision_tower_component(tower),
+        connector_component(llm),
+        llm_component(llm),
+        sampling_component(llm),
     )
 
 
-MODELS = (
+def chart_qa(
+    llm: LanguageModelConfig,
+    canvas: int,
+    *,
+    tokenizer: Callable[[Path | None], str],
+    synthetic_tokenizer: Callable[[], str] | None,
+    prompt_tokens: int,
+    stop_token: int,
+) -> ChartQaSpec:
+    """Return how a host answers with networks of these sizes."""
+    return ChartQaSpec(
+        tokenizer=tokenizer,
+        synthetic_tokenizer=synthetic_tokenizer,
+        canvas=canvas,
+        visual_tokens=llm.visual_tokens,
+        max_tokens=llm.max_tokens,
+        prompt_tokens=prompt_tokens,
+        chunk=llm.chunk,
+        before_picture=prompt.BEFORE_PICTURE,
+        before_question=prompt.BEFORE_QUESTION,
+        after_question=prompt.AFTER_QUESTION,
+        program_suffix=prompt.PROGRAM_SUFFIX,
+        stop_token=stop_token,
+    )
+
+
+def published_tokenizer(checkpoint: Path | None) -> str:
+    """Return the text of a `tokenizer.json` for the tokenizer in the checkpoint; raises TokenizerMissing."""
+    assert checkpoint is not None, "the published networks have no weights without one"
+    return tokenizer_of_phi(checkpoint / LLM.folder)
+
+
+MODELS: Final = (
     ModelSpec(
         name="tinychart-3b",
-        description="Chart understanding at 768 px: SigLIP that merges 2916 patches into 732 tokens",
-        components=(_component(FULL, "checkpoint", None),),
+        description="Chart and question to an answer: SigLIP at 768 px that merges 2916 patches into 732, and Phi-2",
+        components=components(FULL, FULL_LLM, CANVAS),
+        chart_qa=chart_qa(
+            FULL_LLM,
+            CANVAS,
+            tokenizer=published_tokenizer,
+            synthetic_tokenizer=synthetic_tokenizer,
+            prompt_tokens=1024,
+            stop_token=PHI_STOP,
+        ),
     ),
     ModelSpec(
         name="tinychart-tiny",
-        description="The same architecture with about a million parameters, at 224 px",
-        components=(_component(TINY, "seeded", TINY_SEED),),
+        description="The same classes with two million parameters, trained on drawn charts, at 96 px",
+        components=tuple(
+            seeded_component(component, TINY_SEED)
+            for component in components(sizes.VISION_TOWER, sizes.LANGUAGE_MODEL, sizes.CANVAS)
+        ),
+        chart_qa=chart_qa(
+            sizes.LANGUAGE_MODEL,
+            sizes.CANVAS,
+            tokenizer=lambda checkpoint: (WEIGHTS / TOKENIZER).read_text(encoding="utf-8"),
+            synthetic_tokenizer=None,
+            prompt_tokens=sizes.PROMPT_TOKENS,
+            stop_token=sizes.STOP,
+        ),
     ),
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tm_export.runtime.engines.base import Array, Engine
+from tm_export.runtime.fitted import fitted
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.policy import BudgetTooSmall
 from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
@@ -15,7 +16,7 @@ from tm_export.runtime.manifest import BundleError, Manifest, TextToVideo
 from tm_export.runtime.text_to_video.decode import decode_pictures, decode_windows, decoding_runs
 from tm_export.runtime.text_to_video.noise import noise_of_seed
 from tm_export.runtime.text_to_video.progress import Place, Progress, SilentProgress, Stage
-from tm_export.runtime.text_to_video.sample import Sampled, Sampling, fitted, sample
+from tm_export.runtime.text_to_video.sample import Sampled, Sampling, sample
 from tm_export.runtime.text_to_video.tokenize import Tokens
 
 

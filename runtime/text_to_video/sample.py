@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from tm_export.runtime.engines.base import Array, EngineError
+from tm_export.runtime.fitted import fitted
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.manifest import Manifest
 from tm_export.runtime.text_to_video.leap import Leap
@@ -125,12 +126,6 @@ def sample(
         step += 1
     share = last_timestep / FIRST_TIMESTEP if step < sampling.steps else 0.0
     return Sampled(latent, step, share, tuple(similarities))
-
-
-def fitted(manifest: Manifest, component: str, variant: str, values: Mapping[str, object]) -> dict[str, Array]:
-    """The values that a component variant takes, in the dtypes that it states (int32 in place of int64, for one)."""
-    specs = manifest.component(component).variant(variant).inputs
-    return {spec.name: np.asarray(values[spec.name], dtype=spec.dtype) for spec in specs if spec.name in values}
 
 
 def _number(array: Array) -> float:

@@ -261,7 +261,7 @@ def test_too_few_jobs_are_refused(refused: Refused, models: Path, jobs: str) -> 
 
 @pytest.fixture
 def weights() -> dict[str, Tensor]:
-    component = find_model("tinychart-tiny").components[0]
+    component = next(each for each in find_model("tinychart-tiny").components if each.name == "vision_tower")
     return dict(component.variants["full"]().state_dict())
 
 
@@ -348,7 +348,8 @@ def test_bad_checkpoint_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint, said = spoil(weights, tmp_path)
-    found = refused("-m", "tinychart-tiny", "--target", "onnx", "--checkpoint", checkpoint)
+    model = ("-m", "tinychart-tiny", "--component", "vision_tower")
+    found = refused(*model, "--target", "onnx", "--checkpoint", checkpoint)
     assert str(checkpoint) in found
     assert said in found
     assert not (tmp_path / "pwned").exists()

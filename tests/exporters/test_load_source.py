@@ -9,7 +9,7 @@ from torch import nn
 
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.load_source import VideoSize, source_of, source_of_module
-from tm_export.models.registry import find_model
+from tm_export.models.registry import ComponentSpec, find_model
 
 Write = Callable[[str], Path]
 
@@ -213,10 +213,14 @@ def test_module_name_that_is_no_file_name_is_refused(name: str) -> None:
         source_of_module(nn.Identity(), torch.ones(1), name)
 
 
+def tower() -> ComponentSpec:
+    return next(each for each in find_model("tinychart-tiny").components if each.name == "vision_tower")
+
+
 def test_registry_model_has_seeded_weights_and_inputs() -> None:
-    source = source_of("tinychart-tiny", seed=3)
+    source = source_of("tinychart-tiny", seed=3, components=["vision_tower"])
     (component,) = source.components
-    (spec,) = find_model("tinychart-tiny").components
+    spec = tower()
     assert (source.name, source.weights) == ("tinychart-tiny", "seeded")
     assert list(component.variants) == ["full", "merged"]
     assert component.output_names == spec.output_names
@@ -246,10 +250,10 @@ def test_checkpoint_is_refused_for_a_users_file(write: Write, tmp_path: Path) ->
 
 
 def test_checkpoint_replaces_seeded_weights(tmp_path: Path) -> None:
-    spec = find_model("tinychart-tiny").components[0]
+    spec = tower()
     state = {key: value + 1 for key, value in spec.variants["full"]().state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
-    source = source_of("tinychart-tiny", seed=0, checkpoint=tmp_path)
+    source = source_of("tinychart-tiny", seed=0, checkpoint=tmp_path, components=["vision_tower"])
     assert source.weights == "checkpoint"
     (component,) = source.components
     assert component.weights is not None

@@ -23,8 +23,8 @@ from tm_export.exporters.report.page import Picture, render, render_pictures
 from tm_export.exporters.report.pictures import patch_labels, region_pictures
 from tm_export.exporters.report.regions import OUTLINE, draw_regions
 from tm_export.exporters.rewrite import raise_merges
+from tm_export.models.tinychart.components import build_vision_tower
 from tm_export.models.tinychart.config import VisionTowerConfig
-from tm_export.models.tinychart.presets import build_vision_tower
 
 HOSTILE = """"><script>alert('x')</script><img src=http://evil.example/a.png>&amp;{{ 7 * 7 }}"""
 

@@ -11,8 +11,8 @@ from tm_export.exporters.capture import capture
 from tm_export.exporters.rewrite import raise_merges
 from tm_export.exporters.token_labels import token_labels
 from tm_export.models.merging.source import region_labels
+from tm_export.models.tinychart.components import build_vision_tower
 from tm_export.models.tinychart.config import VisionTowerConfig
-from tm_export.models.tinychart.presets import build_vision_tower
 
 
 def labels_of(function: object, *inputs: Tensor) -> Tensor | None:

@@ -53,7 +53,7 @@ def manifest_value(root: Path) -> dict[str, Any]:
         "outputs": "golden/out.safetensors",
     }
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "model": "tiny",
         "target": "coreml",
         "weights": "seeded",
@@ -101,11 +101,11 @@ def test_the_committed_schema_is_the_one_of_the_code() -> None:
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "schema version None, this tool reads 3"),
-        ('{"schema_version": 1}', "schema version 1, this tool reads 3"),
+        ("[]", "schema version None, this tool reads 4"),
+        ('{"schema_version": 1}', "schema version 1, this tool reads 4"),
         ('{"schema_version": true}', "schema version True"),
-        ('{"schema_version": 3}', "model: Field required"),
-        ('{"schema_version": 3, "schema_version": 2}', "given twice: 'schema_version'"),
+        ('{"schema_version": 4}', "model: Field required"),
+        ('{"schema_version": 4, "schema_version": 2}', "given twice: 'schema_version'"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path) -> None:

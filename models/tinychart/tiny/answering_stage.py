@@ -1,0 +1,89 @@
+"""The second stage: all networks together learn to write tables, programs and short answers.
+
+Legend: B pictures, D dialogues about them, N tokens, C channels, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tm_export.models.tinychart.connector import Connector
+from tm_export.models.tinychart.language_model import LanguageModel
+from tm_export.models.tinychart.tiny.dataset import IGNORED, Dialogue, DrawnChart, chance, dialogue, pad, pixels_of
+from tm_export.models.tinychart.tiny.questions import is_held_out, questions_of, table_question
+from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
+from tm_export.models.tinychart.vision_tower import VisionTower
+from tm_export.models.training_stage import Losses
+
+PICTURES = 16
+DIRECT_SHARE = 0.3
+"""Of the questions, that are answered without a program; each picture has two, and its table."""
+SPREAD = 0.02
+"""Of the language model's weights at the beginning."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures, and for each dialogue which of them it is about and its ids and targets."""
+
+    pixels_BCHW: Tensor
+    owner_D: Tensor
+    ids_DN: Tensor
+    targets_DN: Tensor
+    before: int
+
+
+class ChartModel(nn.Module):
+    """Picture and text to the logits of each next token."""
+
+    def __init__(self, tower: VisionTower) -> None:
+        super().__init__()
+        self.tower = tower
+        self.connector = Connector(LANGUAGE_MODEL)
+        self.llm = LanguageModel(LANGUAGE_MODEL)
+        for name, parameter in self.llm.named_parameters():
+            if parameter.dim() == 2:
+                nn.init.normal_(parameter, std=SPREAD if "lm_head" in name or "embed" in name else 2 * SPREAD)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return logits [D, N, V]."""
+        visual_BPC = self.connector(self.tower(batch.pixels_BCHW))
+        text_DNC = self.llm.model.embed_tokens(batch.ids_DN)
+        after = batch.before + visual_BPC.shape[1]
+        x_DNC = torch.cat([text_DNC[:, : batch.before], visual_BPC[batch.owner_D], text_DNC[:, after:]], dim=1)
+        return self.llm.logits(x_DNC)
+
+
+def random_batch(charts: Sequence[DrawnChart], tokenizer: Tokenizer, generator: torch.Generator) -> Batch:
+    """Return some charts, each with its table and two questions, none of a phrasing that is held out."""
+    rng = chance(generator)
+    picked = rng.choices(charts, k=PICTURES)
+    dialogues: list[Dialogue] = []
+    for drawn in picked:
+        questions = [question for question in questions_of(drawn.chart, rng) if not is_held_out(question)]
+        dialogues.append(dialogue(tokenizer, table_question(drawn.chart), program=False))
+        for question in rng.choices(questions, k=2):
+            dialogues.append(dialogue(tokenizer, question, program=rng.random() > DIRECT_SHARE))
+    return batch_of(picked, torch.arange(PICTURES).repeat_interleave(3), dialogues)
+
+
+def batch_of(charts: Sequence[DrawnChart], owner_D: Tensor, dialogues: Sequence[Dialogue]) -> Batch:
+    """Return the dialogues as tensors, each about the chart of its number."""
+    ids, targets = pad(dialogues, VISION_TOWER.tokens_out)
+    return Batch(pixels_of(charts), owner_D, ids, targets, len(dialogues[0].before))
+
+
+def answering_losses(
+    model: ChartModel, charts: Sequence[DrawnChart], tokenizer: Tokenizer, generator: torch.Generator
+) -> Losses:
+    """Return the loss of the answers' tokens, and which part of the answers, and of the tables, has none wrong."""
+    batch = random_batch(charts, tokenizer, generator)
+    logits_DNV = model(batch)
+    loss = F.cross_entropy(logits_DNV.flatten(0, 1), batch.targets_DN.flatten(), ignore_index=IGNORED)
+    right_DN = (logits_DNV.argmax(dim=2) == batch.targets_DN) | (batch.targets_DN == IGNORED)
+    whole_D = right_DN.all(dim=1).float()
+    return {"loss": loss, "right": whole_D.mean(), "tables": whole_D[::3].mean()}

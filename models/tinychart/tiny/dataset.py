@@ -1,0 +1,101 @@
+"""Drawn charts as training takes them: small pictures, the text in them, questions by token ids.
+
+Legend: B pictures, L labels, N tokens of a text.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from tm_export.models.tinychart.prompt import AFTER_QUESTION, BEFORE_PICTURE, BEFORE_QUESTION, PROGRAM_SUFFIX
+from tm_export.models.tinychart.tiny.canvas import SIZE
+from tm_export.models.tinychart.tiny.charts import NAMES, SERIES, Chart, chart_rng, draw, random_chart
+from tm_export.models.tinychart.tiny.questions import Question
+from tm_export.models.tinychart.tiny.sizes import STOP, VISION_TOWER
+
+IGNORED: Final = -100
+"""The target of a token that no loss is for, as PyTorch's cross entropy has it."""
+
+WORDS: Final = (*NAMES, *dict.fromkeys(name for pair in SERIES for name in pair))
+NO_WORD: Final = len(WORDS)
+BLANK_DIGIT: Final = 10
+
+
+@dataclass(frozen=True)
+class DrawnChart:
+    """A chart, its picture (uint8 [96, 96, 3]) and its labels (int64 [L, 4]; see `label_rows`)."""
+
+    chart: Chart
+    picture: np.ndarray
+    labels: Tensor
+
+
+def draw_small(seed: int, index: int) -> DrawnChart:
+    """Return chart number `index` of a seed."""
+    chart = random_chart(chart_rng(seed, index))
+    drawing = draw(chart)
+    side = VISION_TOWER.image_size
+    picture = np.asarray(drawing.image.resize((side, side), Image.Resampling.BICUBIC))
+    patches = VISION_TOWER.side
+    rows = []
+    for label in drawing.labels:
+        column, row = (min(int(place * patches / SIZE), patches - 1) for place in (label.x, label.y))
+        rows.append((row * patches + column, *classes_of(label.text)))
+    return DrawnChart(chart, picture, torch.tensor(rows))
+
+
+def classes_of(text: str) -> tuple[int, int, int]:
+    """Return the tens digit, the ones digit and the word that a label shows; blank where it has none."""
+    if not text.isdigit():
+        return BLANK_DIGIT, BLANK_DIGIT, WORDS.index(text)
+    return (int(text) // 10 or BLANK_DIGIT), int(text) % 10, NO_WORD
+
+
+def pixels_of(charts: Sequence[DrawnChart]) -> Tensor:
+    """Return pictures [B, 3, 96, 96] in −1..1."""
+    levels = torch.from_numpy(np.stack([chart.picture for chart in charts]))
+    return levels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Ids of a prompt, before and after the picture, and of the answer that is wanted."""
+
+    before: tuple[int, ...]
+    question: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+def dialogue(tokenizer: Tokenizer, question: Question, *, program: bool) -> Dialogue:
+    """Return how a question is put and answered: by a program where one is wanted and there is one."""
+    by_program = program and question.program
+    text = question.text + (PROGRAM_SUFFIX if by_program else "")
+    wanted = question.program if by_program else question.answer
+    parts = (BEFORE_PICTURE, BEFORE_QUESTION + text + AFTER_QUESTION, wanted)
+    before, asked, answer = (tuple(tokenizer.encode(part).ids) for part in parts)
+    return Dialogue(before, asked, (*answer, STOP))
+
+
+def pad(dialogues: Sequence[Dialogue], visual_tokens: int) -> tuple[Tensor, Tensor]:
+    """Return ids [B, N], 0 where the picture and padding stand, and what follows each: [B, N], IGNORED in prompts."""
+    length = max(len(d.before) + visual_tokens + len(d.question) + len(d.answer) for d in dialogues) - 1
+    ids = torch.zeros(len(dialogues), length, dtype=torch.int64)
+    targets = torch.full((len(dialogues), length), IGNORED)
+    for row, d in enumerate(dialogues):
+        text = torch.tensor((*d.before, *[0] * visual_tokens, *d.question, *d.answer))
+        ids[row, : len(text) - 1] = text[:-1]
+        first = len(text) - len(d.answer)
+        targets[row, first - 1 : len(text) - 1] = text[first:]
+    return ids, targets
+
+
+def chance(generator: torch.Generator) -> random.Random:
+    """Return Python's kind of generator, seeded by PyTorch's."""
+    return random.Random(int(torch.randint(2**62, (), generator=generator)))

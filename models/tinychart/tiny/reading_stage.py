@@ -1,0 +1,56 @@
+"""The first stage: the vision tower learns to read, by naming the text that stands in a patch from the merged token.
+
+Legend: B pictures, n merged tokens, N patches, C channels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tm_export.models.merging.source import initial_source, merge_source
+from tm_export.models.tinychart.tiny.dataset import BLANK_DIGIT, NO_WORD, DrawnChart, pixels_of
+from tm_export.models.tinychart.tiny.sizes import VISION_TOWER
+from tm_export.models.tinychart.vision_tower import VisionTower
+from tm_export.models.training_stage import Losses
+
+PICTURES = 32
+CLASSES = (BLANK_DIGIT + 1, BLANK_DIGIT + 1, NO_WORD + 1)
+"""Of the tens digit, of the ones digit, of the word."""
+
+
+class Reader(nn.Module):
+    """The tower, and what names a label and says where in the picture it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = VisionTower(VISION_TOWER)
+        self.norm = nn.LayerNorm(VISION_TOWER.hidden_size)
+        self.head = nn.Linear(VISION_TOWER.hidden_size, sum(CLASSES) + 2)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """Return logits of the classes, and row and column in 0..1, for each patch's token: [B, N, classes + 2]."""
+        x_BnC, matches = self.tower.vision_model(pixels_BCHW)
+        source_BnN = initial_source(len(pixels_BCHW), VISION_TOWER.tokens_in)
+        for match in matches:
+            source_BnN = merge_source(source_BnN, match)
+        out: Tensor = self.head(self.norm(source_BnN.transpose(1, 2) @ x_BnC))
+        return out
+
+
+def reading_losses(model: Reader, charts: Sequence[DrawnChart], generator: torch.Generator) -> Losses:
+    """Return the loss of reading all labels of some pictures, and which part of them is read right."""
+    picked = [charts[i] for i in torch.randint(len(charts), (PICTURES,), generator=generator).tolist()]
+    out_BNX = model(pixels_of(picked))
+    picture = torch.cat([torch.full((len(chart.labels),), i) for i, chart in enumerate(picked)])
+    labels = torch.cat([chart.labels for chart in picked])
+    patch = labels[:, 0]
+    out_LX = out_BNX[picture, patch]
+    parts = out_LX[:, : sum(CLASSES)].split(CLASSES, dim=1)
+    side = VISION_TOWER.side
+    place = torch.stack([patch // side, patch % side], dim=1).float() / side
+    loss_place = F.mse_loss(out_LX[:, sum(CLASSES) :], place)
+    loss = sum((F.cross_entropy(part, labels[:, i + 1]) for i, part in enumerate(parts)), 10 * loss_place)
+    right = torch.stack([part.argmax(dim=1) == labels[:, i + 1] for i, part in enumerate(parts)]).all(dim=0)
+    return {"loss": loss, "right": right.float().mean(), "place": loss_place}

@@ -1,0 +1,58 @@
+"""Train `tinychart-tiny`: `python -m tm_export.models.tinychart.train --work DIR`.
+
+Stopped and started again with the same folder, it goes on from its last checkpoint.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from tm_export.models.tinychart.tiny import WEIGHTS
+from tm_export.models.tinychart.tiny.answering_stage import ChartModel, answering_losses
+from tm_export.models.tinychart.tiny.dataset import DrawnChart, draw_small
+from tm_export.models.tinychart.tiny.reading_stage import Reader, reading_losses
+from tm_export.models.tinychart.tokenizer import TOKENIZER
+from tm_export.models.training_stage import Stage, run_stage
+
+CHARTS = 30_000
+TRAINING_SEED = 0
+
+
+def train_reading(work: Path, charts: list[DrawnChart], steps: int) -> Reader:
+    """Train the vision tower to read, or load it if it has been."""
+    torch.manual_seed(0)
+    model = Reader()
+    run_stage(Stage("reading", model, partial(reading_losses, model, charts), steps, learning_rate=1e-3, seed=1), work)
+    return model
+
+
+def train_answering(work: Path, reader: Reader, charts: list[DrawnChart], steps: int) -> ChartModel:
+    """Train all networks to answer, or load them if they have been."""
+    torch.manual_seed(0)
+    model = ChartModel(reader.tower)
+    losses = partial(answering_losses, model, charts, Tokenizer.from_file(str(WEIGHTS / TOKENIZER)))
+    run_stage(Stage("answering", model, losses, steps, learning_rate=1e-3, seed=2), work)
+    return model
+
+
+def main() -> None:
+    """Run all stages."""
+    parser = argparse.ArgumentParser(description="Train tinychart-tiny on drawn charts.")
+    parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and log; gone on with if there")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--reading-steps", type=int, default=2500)
+    parser.add_argument("--answering-steps", type=int, default=3000)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+
+    charts = [draw_small(TRAINING_SEED, number) for number in range(CHARTS)]
+    reader = train_reading(options.work, charts, options.reading_steps)
+    train_answering(options.work, reader, charts, options.answering_steps)
+
+
+if __name__ == "__main__":
+    main()

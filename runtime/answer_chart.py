@@ -1,0 +1,91 @@
+"""From a picture and a question, or from many, to answers, within a memory budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tm_export.runtime.chart_qa.batch import Outcome, Row, answer_rows
+from tm_export.runtime.chart_qa.chart_reader import Answer, ChartReader, Mode
+from tm_export.runtime.chart_qa.picture import Picture
+from tm_export.runtime.chart_qa.write_text import Choice
+from tm_export.runtime.engines.base import Engine
+from tm_export.runtime.loading.loader import Loader
+from tm_export.runtime.loading.policy import BudgetTooSmall
+from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
+from tm_export.runtime.manifest import Manifest
+from tm_export.runtime.measure.memory import MemorySampler
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How questions are answered."""
+
+    mode: Mode
+    choice: Choice
+    max_new_tokens: int | None
+
+
+@dataclass(frozen=True)
+class Machinery:
+    """A bundle, what runs it, and how much memory the process may take."""
+
+    bundle_dir: Path
+    manifest: Manifest
+    engine: Engine
+    memory_budget: int | None
+    prefetch_depth: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer, the seconds that the picture took, and the largest resident set of the process meanwhile."""
+
+    answer: Answer
+    picture_seconds: float
+    peak_rss_bytes: int
+
+
+def answer_chart(
+    machinery: Machinery, picture: Picture, question: str, wishes: Wishes, say: Callable[[str], None]
+) -> Answered:
+    """Answers one question, and says the model's text as it is written.
+
+    Raises:
+        QuestionError: the question cannot be put.
+        BundleError, BudgetTooSmall, EngineError: as `ChartReader`.
+    """
+    with MemorySampler() as memory, _reader(machinery) as reader:
+        reader.check(question)
+        seen = reader.look(picture)
+        answer = reader.answer(
+            seen, question, wishes.mode, wishes.choice, max_new_tokens=wishes.max_new_tokens, say=say
+        )
+        return Answered(answer, seen.seconds, memory.peak_rss_bytes())
+
+
+def answer_many(
+    machinery: Machinery, rows: tuple[Row, ...], wishes: Wishes, tell: Callable[[int, Outcome], None]
+) -> tuple[Outcome, ...]:
+    """Answers many questions, and tells each; raises as `answer_chart`, but for rows' own problems."""
+    with _reader(machinery) as reader:
+        return answer_rows(reader, rows, wishes.mode, wishes.choice, wishes.max_new_tokens, tell)
+
+
+@contextmanager
+def _reader(machinery: Machinery) -> Iterator[ChartReader]:
+    budget = budget_for_blocks(machinery.memory_budget)
+    with Loader(
+        machinery.bundle_dir,
+        machinery.manifest,
+        machinery.engine,
+        memory_budget=budget,
+        prefetch_depth=machinery.prefetch_depth,
+    ) as loader:
+        try:
+            yield ChartReader(machinery.bundle_dir, machinery.manifest, loader)
+        except BudgetTooSmall as error:
+            assert machinery.memory_budget is not None and budget is not None
+            raise for_the_process(error, machinery.memory_budget, budget) from None

@@ -1,0 +1,190 @@
+"""What `tm-run` does with `--image`: answer, and print how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tm_export.runtime.console import BUDGET, OK, USAGE, Complaints, UsageError, exceeded_message
+
+if TYPE_CHECKING:
+    from tm_export.runtime.answer_chart import Answered, Machinery, Wishes
+    from tm_export.runtime.chart_qa.batch import Outcome, Row
+    from tm_export.runtime.chart_qa.write_text import Written
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions on a command line; the names are those of the options."""
+
+    image: Path
+    question: str | None
+    questions: Path | None
+    answer: str
+    temperature: float
+    top_p: float
+    seed: int
+    max_new_tokens: int | None
+
+
+def answer_asked(asked: Asked, machinery: Machinery, out: Path | None, complaints: Complaints, *, as_json: bool) -> int:
+    """Answers and prints; returns the exit code."""
+    from tm_export.runtime.answer_chart import Wishes
+    from tm_export.runtime.chart_qa.chart_reader import contract_of
+    from tm_export.runtime.chart_qa.write_text import Choice
+
+    wishes = Wishes(
+        mode=asked.answer,  # type: ignore[arg-type]  # the command line offers these alone
+        choice=Choice(asked.temperature, asked.top_p, asked.seed),
+        max_new_tokens=asked.max_new_tokens,
+    )
+    contract_of(machinery.manifest)
+    if asked.questions is None and not asked.image.is_dir():
+        if asked.question is None:
+            raise UsageError("--image needs --question, or --questions for many")
+        if out is not None:
+            raise UsageError(f"--out {out} is for many answers, and this is one: leave it out, or add --json")
+        return _answer_one(asked.image, asked.question, machinery, wishes, complaints, as_json=as_json)
+    return _answer_many(_rows(asked), machinery, wishes, out, complaints, as_json=as_json)
+
+
+def _answer_one(
+    image: Path, question: str, machinery: Machinery, wishes: Wishes, complaints: Complaints, *, as_json: bool
+) -> int:
+    from tm_export.runtime.answer_chart import answer_chart
+    from tm_export.runtime.chart_qa.chart_reader import contract_of
+    from tm_export.runtime.chart_qa.picture import read_picture
+
+    picture = read_picture(image, contract_of(machinery.manifest).canvas)
+    for remark in picture.remarks:
+        complaints.warn(remark)
+
+    def say(piece: str) -> None:
+        if not as_json:
+            print(piece, end="", flush=True)
+
+    answered = answer_chart(machinery, picture, question, wishes, say)
+    budget = machinery.memory_budget
+    over = budget is not None and answered.peak_rss_bytes > budget
+    complaint = exceeded_message("the process", answered.peak_rss_bytes, budget) if over and budget is not None else ""
+    code = BUDGET if over else OK
+    if as_json:
+        print(
+            json.dumps(
+                {"exit_code": code, **_as_json(answered)} | ({"error": complaint} if complaint else {}), indent=2
+            )
+        )
+    else:
+        _print(answered)
+    if complaint:
+        complaints.say(complaint)
+    return code
+
+
+def _print(answered: Answered) -> None:
+    from tm_export.runtime.measure.readable import in_bytes, in_milliseconds
+
+    answer, last = answered.answer, answered.answer.written[-1]
+    print()
+    if answer.reason:
+        print(f"no answer by a program: {answer.reason}")
+    print(f"answer: {answer.text} ({'by its program' if answer.source == 'program' else 'written directly'})")
+    first = in_milliseconds((answered.picture_seconds + answer.written[0].first_seconds) * 1e3)
+    print(
+        f"first token after {first} (picture {in_milliseconds(answered.picture_seconds * 1e3)}, loads included), then "
+        f"{last.tokens_per_second:.1f} tokens/s; {last.prompt_tokens} tokens read, {len(last.ids)} written; "
+        f"peak RSS {in_bytes(answered.peak_rss_bytes)}"
+    )
+    if not last.is_whole:
+        print("the text was cut off: allow more with --max-new-tokens, or export for more tokens")
+
+
+def _as_json(answered: Answered) -> Mapping[str, Any]:
+    answer = answered.answer
+    return {
+        "answer": answer.text,
+        "source": answer.source,
+        "reason": answer.reason,
+        "picture_seconds": answered.picture_seconds,
+        "peak_rss_bytes": answered.peak_rss_bytes,
+        "written": [_written_as_json(each) for each in answer.written],
+    }
+
+
+def _written_as_json(written: Written) -> Mapping[str, Any]:
+    return {
+        "text": written.text,
+        "is_whole": written.is_whole,
+        "prompt_tokens": written.prompt_tokens,
+        "tokens": len(written.ids),
+        "first_token_seconds": written.first_seconds,
+        "tokens_per_second": written.tokens_per_second,
+    }
+
+
+def _rows(asked: Asked) -> tuple[Row, ...]:
+    from tm_export.runtime.chart_qa.batch import read_rows, rows_of_folder
+
+    if not asked.image.is_dir():
+        raise UsageError(f"--image {asked.image} is no folder: --questions needs the one with its pictures")
+    if asked.questions is not None:
+        if asked.question is not None:
+            raise UsageError("--question does not go with --questions: give one of them")
+        return read_rows(asked.questions, asked.image)
+    if asked.question is None:
+        raise UsageError("--image needs --question, or --questions for many")
+    return rows_of_folder(asked.image, asked.question)
+
+
+def _answer_many(
+    rows: tuple[Row, ...],
+    machinery: Machinery,
+    wishes: Wishes,
+    out: Path | None,
+    complaints: Complaints,
+    *,
+    as_json: bool,
+) -> int:
+    from tm_export.runtime.answer_chart import answer_many
+    from tm_export.runtime.chart_qa.batch import write_outcomes
+
+    def tell(number: int, outcome: Outcome) -> None:
+        if not as_json:
+            shown = outcome.answer.text if outcome.answer else f"({outcome.problem})"
+            print(f"{number} of {len(rows)}: {outcome.row.image.name}: {outcome.row.question} {shown}", flush=True)
+
+    outcomes = answer_many(machinery, rows, wishes, tell)
+    if out is not None:
+        try:
+            write_outcomes(out, outcomes)
+        except OSError as error:
+            raise UsageError(f"--out {out} cannot be written ({error.strerror}): name another file") from None
+    known = [each.is_right for each in outcomes if each.is_right is not None]
+    failed = [each for each in outcomes if each.answer is None]
+    code = USAGE if failed else OK
+    if as_json:
+        found = {"answers": len(outcomes) - len(failed), "known": len(known), "right": sum(known)}
+        rest = {"rows": [_row_as_json(each) for each in outcomes]}
+        print(json.dumps({"exit_code": code, **found, **rest}, indent=2))
+    else:
+        right = f"; {sum(known)} of {len(known)} right by relaxed accuracy" if known else ""
+        print(f"{len(outcomes) - len(failed)} of {len(outcomes)} answered{right}")
+    if failed:
+        complaints.say(f"{len(failed)} of {len(outcomes)} questions have no answer; the first: {failed[0].problem}")
+    return code
+
+
+def _row_as_json(outcome: Outcome) -> Mapping[str, Any]:
+    answer = outcome.answer
+    return {
+        "image": outcome.row.image.name,
+        "question": outcome.row.question,
+        "answer": answer.text if answer else None,
+        "source": answer.source if answer else None,
+        "text": answer.written[0].text if answer else None,
+        "right": outcome.is_right,
+        "problem": outcome.problem,
+    }
