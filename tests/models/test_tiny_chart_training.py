@@ -1,0 +1,132 @@
+"""How `tinychart-tiny` is trained: what a batch holds, that losses fall, and that the weights come out."""
+
+import json
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from torch.nn import functional as F
+
+from tm_export.models.tinychart.connector import Connector
+from tm_export.models.tinychart.language_model import LanguageModel
+from tm_export.models.tinychart.tiny import WEIGHTS
+from tm_export.models.tinychart.tiny.answering_stage import ChartModel, answering_losses, batch_of, random_batch
+from tm_export.models.tinychart.tiny.charts import NAMES, chart_rng, draw, random_chart
+from tm_export.models.tinychart.tiny.dataset import IGNORED, STOP, WORDS, classes_of, dialogue, draw_small, pixels_of
+from tm_export.models.tinychart.tiny.greedy import write_greedily
+from tm_export.models.tinychart.tiny.held_out import held_out_questions
+from tm_export.models.tinychart.tiny.publish import trained_networks
+from tm_export.models.tinychart.tiny.questions import is_held_out, questions_of, table_question
+from tm_export.models.tinychart.tiny.reading_stage import CLASSES, Reader, reading_losses
+from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
+from tm_export.models.tinychart.tokenizer import TOKENIZER
+from tm_export.models.tinychart.vision_tower import VisionTower
+from tm_export.models.training_results import write_networks
+from tm_export.models.training_stage import Stage, run_stage
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(WEIGHTS / TOKENIZER))
+
+
+def test_labels_say_what_stands_where():
+    drawn, drawing = draw_small(0, 3), draw(random_chart(chart_rng(0, 3)))
+    assert drawn.picture.shape == (96, 96, 3)
+    for (patch, tens, ones, word), label in zip(drawn.labels.tolist(), drawing.labels, strict=True):
+        assert (patch % 12, patch // 12) == (int(label.x // 32), int(label.y // 32))
+        shown = WORDS[word] if word < len(WORDS) else f"{tens if tens < 10 else ''}{ones}"
+        assert shown == label.text
+
+
+@pytest.mark.parametrize("text", ["7", "10", "99", *NAMES[:3]])
+def test_classes_are_within_their_heads(text):
+    assert all(0 <= number < count for number, count in zip(classes_of(text), CLASSES, strict=True))
+
+
+def test_targets_are_the_answers_tokens_and_nothing_else(tokenizer):
+    drawn = draw_small(0, 1)
+    question = questions_of(drawn.chart, chart_rng(0, 1))[0]
+    dialogues = [
+        dialogue(tokenizer, question, program=True),
+        dialogue(tokenizer, table_question(drawn.chart), program=True),
+    ]
+    batch = batch_of([drawn], torch.zeros(2, dtype=torch.int64), dialogues)
+    for row, wanted in enumerate((question.program, table_question(drawn.chart).answer)):
+        targets = batch.targets_DN[row]
+        answer = targets[targets != IGNORED].tolist()
+        assert answer[-1] == STOP and tokenizer.decode(answer[:-1]) == wanted
+        first = int((targets != IGNORED).nonzero()[0])
+        assert tokenizer.decode(batch.ids_DN[row, first - 1 : first + 1].tolist()).endswith(":")
+        # Each target is the next id of the text.
+        assert batch.ids_DN[row, first + 1 : first + len(answer)].tolist() == answer[:-1]
+
+
+def test_no_held_out_phrasing_is_trained(tokenizer):
+    charts = [draw_small(0, number) for number in range(4)]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        batch = random_batch(charts, tokenizer, generator)
+        assert len(batch.ids_DN) == len(batch.owner_D) == 3 * len(batch.pixels_BCHW)
+        texts = {tokenizer.decode(ids.tolist()) for ids in batch.ids_DN}
+        held_out = {
+            q.text for c in charts for i in range(20) for q in questions_of(c.chart, chart_rng(2, i)) if is_held_out(q)
+        }
+        assert not any(text in each for each in texts for text in held_out)
+
+
+def test_held_out_questions_are_held_out_and_of_all_kinds_in_turn():
+    questions = held_out_questions(28)
+    assert all(is_held_out(each.question) for each in questions)
+    kinds = [each.question.kind for each in questions]
+    assert len(set(kinds)) == 14 and kinds[:14] == kinds[14:]
+    assert held_out_questions(5) == questions[:5]
+
+
+@pytest.mark.parametrize("case", ["reading", "answering"])
+def test_the_loss_of_a_stage_falls(case, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("tm_export.models.tinychart.tiny.reading_stage.PICTURES", 4)
+    monkeypatch.setattr("tm_export.models.tinychart.tiny.answering_stage.PICTURES", 2)
+    charts = [draw_small(0, number) for number in range(2)]
+    torch.manual_seed(0)
+    if case == "reading":
+        model = Reader()
+        stage = Stage(case, model, lambda g: reading_losses(model, charts, g), 25, learning_rate=1e-3, seed=1)
+    else:
+        whole = ChartModel(VisionTower(VISION_TOWER))
+        stage = Stage(case, whole, lambda g: answering_losses(whole, charts, tokenizer, g), 25, learning_rate=1e-3)
+    before = float(stage.losses(torch.Generator().manual_seed(5))["loss"].detach())
+    assert run_stage(stage, tmp_path)
+    after = float(stage.losses(torch.Generator().manual_seed(5))["loss"].detach())
+    assert after < 0.9 * before
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["step"] == 25
+
+
+@torch.no_grad()
+def test_training_sees_what_the_exported_networks_compute(tokenizer, tmp_path):
+    """The published weights, through the loop that writes greedily, give the training model's likeliest tokens."""
+    torch.manual_seed(0)
+    model = ChartModel(VisionTower(VISION_TOWER)).eval()
+    torch.save({"mean": model.state_dict()}, tmp_path / "answering.pt")
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    write_networks(trained_networks(tmp_path), tmp_path, tmp_path / "out")
+    assert {path.stem for path in (tmp_path / "out").glob("*.safetensors")} == {"vision_tower", "connector", "llm"}
+
+    drawn = draw_small(0, 2)
+    asked = dialogue(tokenizer, questions_of(drawn.chart, chart_rng(0, 2))[0], program=True)
+    batch = batch_of([drawn], torch.zeros(1, dtype=torch.int64), [asked])
+    logits_NV = model(batch)[0]
+    first = len(asked.before) + VISION_TOWER.tokens_out + len(asked.question) - 1
+    visual = model.connector(model.tower(pixels_of([drawn])))
+    (written,) = write_greedily(model.llm, visual, [(asked.before, asked.question)], stop=-1, most=1)
+    assert written == [int(logits_NV[first].argmax())]
+
+
+def test_the_sizes_fit_each_other():
+    with torch.device("meta"):
+        tower, connector, llm = VisionTower(VISION_TOWER), Connector(LANGUAGE_MODEL), LanguageModel(LANGUAGE_MODEL)
+    assert VISION_TOWER.tokens_in == 4 * VISION_TOWER.tokens_out == 4 * LANGUAGE_MODEL.visual_tokens
+    features = F.linear(torch.empty(1, 36, VISION_TOWER.hidden_size, device="meta"), connector[0].weight)
+    assert features.shape[2] == LANGUAGE_MODEL.hidden_size
+    total = sum(p.numel() for module in (tower, connector, llm) for p in module.parameters())
+    assert 2 * total < 8_000_000
