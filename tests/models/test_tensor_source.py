@@ -210,8 +210,10 @@ def test_weights_of_the_largest_tower_can_be_sent_to_another_process(tmp_path):
     component = next(each for each in find_model("tinychart-3b").components if each.name == "vision_tower")
     with torch.device("meta"):
         tower = component.variants["merged"]()
+    (tmp_path / "vision_tower").mkdir()
     sparse_safetensors(
-        tmp_path / "model.safetensors", {key: list(tensor.shape) for key, tensor in tower.state_dict().items()}
+        tmp_path / "vision_tower" / "model.safetensors",
+        {key: list(tensor.shape) for key, tensor in tower.state_dict().items()},
     )
     sent = pickle.dumps(component.weights_in(tmp_path, tower))
     assert len(sent) < 100_000
