@@ -6,9 +6,11 @@ Each stage is a function from one typed value to the next; this file says in whi
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
-from tm_export.exporters.convert import Workshop, convert
+from tm_export.exporters.convert import Conversion, Converted, Workshop
 from tm_export.exporters.describe import merge_sites
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.manifest_of import component_of
@@ -49,32 +51,9 @@ def compile_model(
     warm_up()
     workshop = Workshop(staging.bundle, staging.scratch, staging.journal, effort.jobs)
     compiled = Compiled((), (), ExportReport.empty(source.name, target.name, _said(target, asked)))
-    for component in source.components:
-        options = options_for(component, target, asked)
-        if options.precision != target.precision(asked):
-            report.say(f"{component.name} is computed in fp32, which it needs, its weights stored in 16 bits")
-        prepared = prepare(component, options, report)
-        converted = convert(prepared, target, options, workshop, report)
-        described = component_of(prepared, target, staging.bundle)
-        verified = verify_component(prepared, converted, described, target, options, workshop, effort.verify, report)
-        blocks = ComponentBlocks(
-            component=component.name,
-            blocks=len(prepared.blocks),
-            programs=converted.programs,
-            conversions=converted.conversions,
-        )
-        compiled = Compiled(
-            components=(*compiled.components, described),
-            golden=(*compiled.golden, *verified.golden),
-            report=compiled.report.with_more(
-                merges=_sites(prepared, target, options),
-                parity=verified.parity,
-                placement=verified.placement,
-                stages=(*prepared.stages, *converted.stages, *verified.stages),
-                blocks=(blocks,),
-            ),
-            pictures=(*compiled.pictures, *_pictures(prepared)),
-        )
+    with closing(_converted(source, target, asked, workshop, report)) as components:
+        for component in components:
+            compiled = _verified(compiled, *component, target, workshop, effort, report)
     finished = compiled.report.model_copy(
         update={
             "total_seconds": time.monotonic() - started,
@@ -82,6 +61,69 @@ def compile_model(
         }
     )
     return Compiled(compiled.components, compiled.golden, finished, compiled.pictures)
+
+
+def _verified(
+    compiled: Compiled,
+    prepared: Prepared,
+    options: ExportOptions,
+    converted: Converted,
+    target: Target,
+    workshop: Workshop,
+    effort: Effort,
+    report: Progress,
+) -> Compiled:
+    """What is compiled, and one component more, after its artifacts have been run."""
+    described = component_of(prepared, target, workshop.bundle)
+    verified = verify_component(prepared, converted, described, target, options, workshop, effort.verify, report)
+    blocks = ComponentBlocks(
+        component=described.name,
+        blocks=len(prepared.blocks),
+        programs=converted.programs,
+        conversions=converted.conversions,
+    )
+    return Compiled(
+        components=(*compiled.components, described),
+        golden=(*compiled.golden, *verified.golden),
+        report=compiled.report.with_more(
+            merges=_sites(prepared, target, options),
+            parity=verified.parity,
+            placement=verified.placement,
+            stages=(*prepared.stages, *converted.stages, *verified.stages),
+            blocks=(blocks,),
+        ),
+        pictures=(*compiled.pictures, *_pictures(prepared)),
+    )
+
+
+def _converted(
+    source: ModelSource, target: Target, asked: ExportOptions, workshop: Workshop, report: Progress
+) -> Generator[tuple[Prepared, ExportOptions, Converted]]:
+    """Every component, prepared and converted, with its options.
+
+    While one is being converted, which workers do, the next is captured; and while that one is being converted, the
+    caller can verify the first.
+    """
+    done: tuple[Prepared, ExportOptions, Converted] | None = None
+    running: tuple[Prepared, ExportOptions, Conversion] | None = None
+    try:
+        for component in source.components:
+            options = options_for(component, target, asked)
+            if options.precision != target.precision(asked):
+                report.say(f"{component.name} is computed in fp32, which it needs, its weights stored in 16 bits")
+            prepared = prepare(component, options, report)
+            if running is not None:
+                done = (running[0], running[1], running[2].finish())
+            running = (prepared, options, Conversion(prepared, target, options, workshop, report))
+            if done is not None:
+                yield done
+        assert running is not None
+        done = (running[0], running[1], running[2].finish())
+        running = None
+        yield done
+    finally:
+        if running is not None:
+            running[2].cancel()
 
 
 def plan(

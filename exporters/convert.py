@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.journal import Journal, step_key
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.pieces import BlockPieces
@@ -64,23 +66,41 @@ class Converted:
     """Each program that was converted, by its structure and variant; its weights are shapes alone."""
 
 
-def convert(
-    prepared: Prepared, target: Target, options: ExportOptions, workshop: Workshop, report: Progress
-) -> Converted:
-    """Write the artifacts of all blocks to the component's folder in the bundle; raises `ConversionRefused`."""
-    converter = _Converter(prepared, target, options, workshop, report)
-    groups: dict[str, list[int]] = {}
-    for i, block in enumerate(prepared.blocks):
-        groups.setdefault(block.structure, []).append(i)
-    pending = [group for group in groups.values() if not converter.finished(group)]
-    running: list[_Running] = []
-    for group in counted(pending, f"{prepared.source.name}: programs converted", report):
-        if len(running) >= workshop.jobs:
-            converter.finish(running.pop(0))
-        running.append(converter.start(group))
-    for each in running:
-        converter.finish(each)
-    return Converted(len(groups), converter.conversions, tuple(converter.stages), converter.legalized)
+class Conversion:
+    """A component on its way to artifacts: its first programs are being converted, while the caller does other things.
+
+    Either `finish` or `cancel` it.
+    """
+
+    def __init__(
+        self, prepared: Prepared, target: Target, options: ExportOptions, workshop: Workshop, report: Progress
+    ) -> None:
+        self._converter = _Converter(prepared, target, options, workshop, report)
+        self._label, self._jobs, self._report = f"{prepared.source.name}: programs converted", workshop.jobs, report
+        groups: dict[str, list[int]] = {}
+        for i, block in enumerate(prepared.blocks):
+            groups.setdefault(block.structure, []).append(i)
+        self._programs = len(groups)
+        self._pending = [group for group in groups.values() if not self._converter.finished(group)]
+        self._running = [self._converter.start(group) for group in self._pending[: self._jobs]]
+
+    def finish(self) -> Converted:
+        """Write the artifacts of all blocks to the component's folder in the bundle; raises `ConversionRefused`."""
+        converter, started = self._converter, len(self._running)
+        for number, group in enumerate(counted(self._pending, self._label, self._report)):
+            if number >= started:
+                converter.finish(self._running.pop(0))
+                self._running.append(converter.start(group))
+        while self._running:
+            converter.finish(self._running.pop(0))
+        return Converted(self._programs, converter.conversions, tuple(converter.stages), converter.legalized)
+
+    def cancel(self) -> None:
+        """Let go of what is being converted, once its workers have come to their end."""
+        for each in self._running:
+            with suppress(ConversionRefused):
+                each.emission.wait()
+            each.emission.discard()
 
 
 def lower(program: ExportedProgram, target: Target, options: ExportOptions) -> Legalized:
