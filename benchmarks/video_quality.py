@@ -5,10 +5,10 @@
     python benchmarks/video_quality.py out/ondevice-sora-tiny-onnx --sheet sheet.png --json quality.json
 
 For every held-out caption, with a seed of its own, each way of sampling makes a video; ways take turns, so that a busy
-machine slows them alike. Reported of each way: network evaluations; median seconds of sampling, and by how much full
-sampling takes longer (the median over captions of the ratio); PSNR and SSIM to the video of full sampling; and caption
-fidelity: in how many videos the detector reads colour, shape and motion as the caption has them, with Wilson's interval
-of 95 %.
+machine slows them alike. Reported of each way: network evaluations; median seconds of sampling, with loads and the
+sampler's runs in them, and by how much full sampling takes longer (the median over captions of the ratio), also for
+the denoiser's runs alone; PSNR and SSIM to the video of full sampling; and caption fidelity: in how many videos the
+detector reads colour, shape and motion as the caption has them, with Wilson's interval of 95 %.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from tm_export.models.ondevice_sora.tiny.captions import Caption, held_out_capti
 from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
 from tm_export.runtime.engines import choose_engine
 from tm_export.runtime.engines.base import Array
+from tm_export.runtime.loading.events import Event
 from tm_export.runtime.manifest import read_manifest
 from tm_export.runtime.text_to_video.generate import contract_of, generate
 from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
+from tm_export.runtime.text_to_video.progress import SilentProgress
 from tm_export.runtime.text_to_video.tokenize import read_tokenizer, tokenize
 
 PARTS = ("colour", "shape", "motion")
@@ -60,6 +62,19 @@ class Made:
     frames_FHWC: Array
     evaluations: int
     seconds: float
+    denoiser_seconds: float
+
+
+class DenoiserClock(SilentProgress):
+    """Sums the seconds of the denoiser's runs."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def block(self, event: Event) -> None:
+        """Adds one."""
+        if event.kind == "run" and event.component == "denoiser":
+            self.seconds += (event.end_ns - event.start_ns) / 1e9
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,7 @@ class Row:
     evaluations: float
     seconds: float
     speed_up: float
+    denoiser_speed_up: float
     psnr_db: float
     ssim: float
     right: int
@@ -106,8 +122,12 @@ def main() -> None:
                 options = replace(options, guidance=arguments.guidance)
             frames: list[Array] = []
             sampling = sampling_of(options, contract)
-            video = generate(arguments.bundle, manifest, engine, tokens, sampling, number, frames.append)
-            made[way].append(Made(np.stack(frames), video.sampled.evaluations, video.seconds["sampling"]))
+            clock = DenoiserClock()
+            video = generate(
+                arguments.bundle, manifest, engine, tokens, sampling, number, frames.append, progress=clock
+            )
+            seconds = video.seconds["sampling"], clock.seconds
+            made[way].append(Made(np.stack(frames), video.sampled.evaluations, *seconds))
         if (number + 1) % REPORT_EVERY == 0 or number + 1 == len(captions):
             print(f"{number + 1} of {len(captions)} captions", flush=True)
             rows = [row_of(way, videos, made["full"], captions[: number + 1]) for way, videos in made.items()]
@@ -139,6 +159,9 @@ def row_of(way: str, videos: list[Made], full: list[Made], captions: tuple[Capti
         evaluations=statistics.mean(video.evaluations for video in videos),
         seconds=statistics.median(video.seconds for video in videos),
         speed_up=statistics.median(reference.seconds / video.seconds for video, reference in pairs),
+        denoiser_speed_up=statistics.median(
+            reference.denoiser_seconds / video.denoiser_seconds for video, reference in pairs
+        ),
         psnr_db=statistics.mean(psnr(video.frames_FHWC, reference.frames_FHWC) for video, reference in pairs),
         ssim=statistics.mean(ssim(video.frames_FHWC, reference.frames_FHWC) for video, reference in pairs),
         right=right,
@@ -183,6 +206,7 @@ def in_words(row: Row) -> str:
         f"{row.evaluations:.1f}",
         f"{row.seconds * 1e3:.0f} ms",
         f"{row.speed_up:.2f}x",
+        f"{row.denoiser_speed_up:.2f}x",
         f"{row.psnr_db:.1f} dB",
         f"{row.ssim:.3f}",
         fidelity,

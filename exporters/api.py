@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tm_export.exporters.bundle import Bundle, write_bundle
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.load_source import Modules, VideoSize, source_of, source_of_module
+from tm_export.exporters.load_source import Modules, source_of, source_of_module
 from tm_export.exporters.options import (
     Backend,
     Effort,
@@ -24,6 +24,7 @@ from tm_export.exporters.options import (
 from tm_export.exporters.progress import Progress, SilentProgress
 from tm_export.exporters.sources import ModelSource
 from tm_export.exporters.targets.base import find_target
+from tm_export.models.model_size import ModelSize
 
 __all__ = ["Bundle", "export", "export_source"]
 
@@ -41,6 +42,7 @@ def export(
     checkpoint: str | Path | None = None,
     frames: int | None = None,
     frame_size: tuple[int, int] | None = None,
+    max_tokens: int | None = None,
     seed: int = 0,
     block_budget: int | str | Mapping[str, int | str | None] | None = None,
     weights: Precision | None = None,
@@ -64,6 +66,7 @@ def export(
         checkpoint: the weights of a registry model.
         frames: of the videos that a registry model makes; its own number unless given.
         frame_size: height and width of such videos, in pixels.
+        max_tokens: of picture, prompt and answer together, for a registry model that answers questions.
         seed: for random choices inside the model.
         block_budget: the most bytes that a block may take, its weights and activations together, as a number or
             such as "200MB"; None gives one block. A dict has one for each component that it names.
@@ -85,13 +88,15 @@ def export(
         if example_inputs is not None:
             raise UsageError(f"model {module!r} brings its own example inputs: leave them out")
         weights_at = Path(checkpoint) if checkpoint is not None else None
-        source = source_of(module, seed, weights_at, video_size=VideoSize(frames, frame_size))
+        source = source_of(module, seed, weights_at, size=ModelSize(frames, frame_size, max_tokens))
         source = replace(source, name=name) if name is not None else source
     else:
         if checkpoint is not None:
             raise UsageError(f"checkpoint {checkpoint} is for registry models: load it into the module")
-        if frames is not None or frame_size is not None:
-            raise UsageError("frames and frame_size are for registry models: let the module be of that size")
+        if (frames, frame_size, max_tokens) != (None, None, None):
+            raise UsageError(
+                "frames, frame_size and max_tokens are for registry models: let the module be of that size"
+            )
         source = source_of_module(module, example_inputs, name or _class_name(module))
     return export_source(source, target, options, Path(out), effort=effort, force=force)
 

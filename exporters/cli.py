@@ -27,6 +27,7 @@ from tm_export.exporters.options import (
     Precision,
     parse_block_budgets,
 )
+from tm_export.models.model_size import ModelSize
 from tm_export.runtime.console import INTERRUPTED, Complaints, without_warnings
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Request:
     options: ExportOptions
     effort: Effort
     checkpoint: Path | None
-    video_size: tuple[int | None, tuple[int, int] | None]
+    size: ModelSize
     force: bool
     max_regions: int | None
     lists: bool
@@ -108,6 +109,10 @@ def _parse(
     frame_size: Annotated[
         str | None,
         typer.Option(metavar="HEIGHTxWIDTH", help="Of such videos, such as 192x192.", rich_help_panel=_WHAT),
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Of picture, prompt and answer, for a model that answers questions.", rich_help_panel=_WHAT),
     ] = None,
     precision: Annotated[
         Precision | None,
@@ -175,7 +180,7 @@ def _parse(
         options=ExportOptions(precision, backend, merge_lowering, seed, budget, weights, component_budgets),
         effort=Effort(jobs, verify, resume),
         checkpoint=checkpoint,
-        video_size=(frames, None if frame_size is None else _pixels(frame_size)),
+        size=ModelSize(frames, None if frame_size is None else _pixels(frame_size), max_tokens),
         force=force,
         max_regions=max_regions,
         lists=lists,
@@ -229,13 +234,12 @@ def _answer(request: Request) -> Mapping[str, Any]:
     if not request.targets:
         raise UsageError("no target is given: add --target coreml, --target onnx or --target executorch")
 
-    from tm_export.exporters.load_source import VideoSize, source_of
+    from tm_export.exporters.load_source import source_of
     from tm_export.exporters.targets.base import find_target
 
     for target in request.targets:  # before any work
         find_target(target).precision(request.options)
-    size = VideoSize(*request.video_size)
-    source = source_of(request.model, request.options.seed, request.checkpoint, request.components, size)
+    source = source_of(request.model, request.options.seed, request.checkpoint, request.components, request.size)
     progress = _progress(request)
     if source.weights == "seeded":
         progress.say(f"the weights of {source.name} are seeded, not trained: it runs, but its outputs mean nothing")

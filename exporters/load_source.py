@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,9 +19,11 @@ from tm_export.exporters.sources import ComponentSource, HostSource, ModelSource
 from tm_export.exporters.user_function import call_user_function
 from tm_export.exporters.weights import CheckpointWeights
 from tm_export.models.checkpoint import CheckpointError
+from tm_export.models.model_size import ModelSize, SizeRefused
 from tm_export.models.registry import ComponentSpec, ModelSpec, UnknownModel, WeightsOrigin, find_model
-from tm_export.models.text_to_video import VideoSizeRefused
 from tm_export.runtime.manifest import ChartQa, TextToVideo
+
+OWN_SIZE: Final = ModelSize()
 
 COMPONENT = "model"
 """What the one component of a user's own module is called."""
@@ -36,28 +38,12 @@ Modules = nn.Module | Mapping[str, nn.Module]
 """A module, or several variants by name that take the same inputs."""
 
 
-@dataclass(frozen=True)
-class VideoSize:
-    """The size of videos that a model is to make: frames, and (height, width) in pixels; None for the model's own."""
-
-    frames: int | None = None
-    pixels: tuple[int, int] | None = None
-
-    def __str__(self) -> str:
-        """As it is given."""
-        frames = [] if self.frames is None else [f"--frames {self.frames}"]
-        return " ".join([*frames, *([] if self.pixels is None else ["--frame-size {}x{}".format(*self.pixels)])])
-
-
-OWN_SIZE: Final = VideoSize()
-
-
 def source_of(
     model: str,
     seed: int,
     checkpoint: Path | None = None,
     components: Sequence[str] = (),
-    video_size: VideoSize = OWN_SIZE,
+    size: ModelSize = OWN_SIZE,
 ) -> ModelSource:
     """The source of what `-m MODEL` names.
 
@@ -67,16 +53,16 @@ def source_of(
         seed: for a registry model's example inputs.
         checkpoint: a registry model's weights, a file or a folder.
         components: those of the model that are wanted; all if none is named.
-        video_size: of a registry model that makes videos.
+        size: that a registry model is to be of.
 
     Raises:
         UsageError: there is no such thing, or it does not give what it should. Of a checkpoint only the headers
             are read here; a damaged tensor is found when its block is emitted.
     """
     if ":" not in model and not model.endswith(".py"):
-        return _source_of_registry(model, seed, checkpoint, components, video_size)
-    if video_size != OWN_SIZE:
-        raise UsageError(f"{video_size} is for registry models: let {model} itself be of that size")
+        return _source_of_registry(model, seed, checkpoint, components, size)
+    if size != OWN_SIZE:
+        raise UsageError(f"{size} is for registry models: let {model} itself be of that size")
     if checkpoint is not None:
         raise UsageError(f"--checkpoint is for registry models: let {model} itself load {checkpoint}")
     file, _, function = model.rpartition(":") if ":" in model else (model, "", "")
@@ -132,14 +118,14 @@ def _chosen(model: str, components: tuple[_Named, ...], names: Sequence[str]) ->
 
 
 def _source_of_registry(
-    model: str, seed: int, checkpoint: Path | None, components: Sequence[str], video_size: VideoSize
+    model: str, seed: int, checkpoint: Path | None, components: Sequence[str], size: ModelSize
 ) -> ModelSource:
     try:
         spec = find_model(model)
     except UnknownModel as error:
         raise UsageError(f"{error}; or give your own as FILE.py:FUNC") from error
-    if video_size != OWN_SIZE:
-        spec = _resized(spec, video_size)
+    if size != OWN_SIZE:
+        spec = _resized(spec, size)
     chosen = _chosen(model, spec.components, components)
     for component in chosen:
         if component.weights == "checkpoint" and checkpoint is None:
@@ -155,12 +141,12 @@ def _source_of_registry(
     )
 
 
-def _resized(spec: ModelSpec, size: VideoSize) -> ModelSpec:
+def _resized(spec: ModelSpec, size: ModelSize) -> ModelSpec:
     if spec.resized is None:
         raise UsageError(f"model {spec.name!r} has one size alone: leave out {size}")
     try:
-        return spec.resized(size.frames, size.pixels)
-    except VideoSizeRefused as error:
+        return spec.resized(size)
+    except SizeRefused as error:
         raise UsageError(str(error)) from error
 
 

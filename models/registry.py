@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tm_export.models import checkpoint
 from tm_export.models.chart_qa import ChartQaSpec
 from tm_export.models.checkpoint import Weights
+from tm_export.models.model_size import ModelSize
 from tm_export.models.text_to_video import TextToVideoSpec
 
 ENTRY_POINT_GROUP = "tm_export.models"
@@ -122,8 +123,7 @@ class ModelSpec:
         components: its networks.
         text_to_video: how a host makes a video with all of them, for a model that makes any.
         chart_qa: how a host answers questions about charts with all of them, for a model that does.
-        resized: the same model for videos of so many frames, of (height, width) pixels, None for those that it has;
-            raises VideoSizeRefused. None for a model that is for one size.
+        resized: the same model in another size; raises SizeRefused. None for a model that is for one size.
     """
 
     name: str
@@ -131,7 +131,7 @@ class ModelSpec:
     components: tuple[ComponentSpec, ...]
     text_to_video: TextToVideoSpec | None = None
     chart_qa: ChartQaSpec | None = None
-    resized: Callable[[int | None, tuple[int, int] | None], ModelSpec] | None = None
+    resized: Callable[[ModelSize], ModelSpec] | None = None
 
 
 def list_models() -> tuple[ModelSpec, ...]:

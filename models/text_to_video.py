@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 
-class VideoSizeRefused(ValueError):
-    """A model has no networks for a video of this size; the message names the sizes that it has."""
-
-
 @dataclass(frozen=True)
 class TextToVideoSpec:
     """How a host makes a video with the components text_encoder, denoiser, sampler, vae_temporal and vae_spatial.

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
+from tm_export.models.model_size import ModelSize, SizeRefused
 from tm_export.models.ondevice_sora.components import (
     T5,
     denoiser_component,
@@ -34,7 +35,7 @@ from tm_export.models.ondevice_sora.tiny.synthetic_videos import FPS
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer
 from tm_export.models.ondevice_sora.tokenizer import synthetic_tokenizer, tokenizer_of_t5
 from tm_export.models.registry import ComponentSpec, ModelSpec
-from tm_export.models.text_to_video import TextToVideoSpec, VideoSizeRefused
+from tm_export.models.text_to_video import TextToVideoSpec
 from tm_export.models.trained import trained_component
 
 FULL = DenoiserConfig()
@@ -104,8 +105,10 @@ def published_tokenizer(checkpoint: Path | None) -> str:
 def published_model(name: str, description: str, denoiser: DenoiserConfig) -> ModelSpec:
     """Return the published networks for the denoiser's video size."""
 
-    def resized(frames: int | None, pixels: tuple[int, int] | None) -> ModelSpec:
-        return published_model(name, description, resized_denoiser(denoiser, frames, pixels))
+    def resized(size: ModelSize) -> ModelSpec:
+        if size.max_tokens is not None:
+            raise SizeRefused(f"{name} answers no questions: leave out --max-tokens")
+        return published_model(name, description, resized_denoiser(denoiser, size.frames, size.pixels))
 
     return ModelSpec(
         name=name,
@@ -130,20 +133,20 @@ def resized_denoiser(config: DenoiserConfig, frames: int | None, pixels: tuple[i
     """Return the denoiser for a video of so many frames, of (height, width) pixels; None leaves it as it is.
 
     Raises:
-        VideoSizeRefused: the VAE does not make so many frames, or a side is too short or too long.
+        SizeRefused: the VAE does not make so many frames, or a side is too short or too long.
     """
     temporal = TemporalVaeConfig()
     if frames is not None:
         if frames < temporal.frames_out or frames % temporal.frames_out:
             many = ", ".join(str(count * temporal.frames_out) for count in range(1, 5))
-            raise VideoSizeRefused(
+            raise SizeRefused(
                 f"a video of {frames} frames is none of whole windows of {temporal.frames_out}: choose one of {many}, …"
             )
         config = replace(config, frames=frames // temporal.frames_out * temporal.frames)
     if pixels is not None:
         height, width = pixels
         if not all(SMALLEST <= side <= LARGEST for side in pixels):
-            raise VideoSizeRefused(
+            raise SizeRefused(
                 f"a video of {height}x{width} pixels is too small or too large: choose sides of {SMALLEST} to {LARGEST}"
             )
         factor = SpatialVaeConfig().pixels_per_latent

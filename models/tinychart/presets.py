@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tm_export.models.chart_qa import ChartQaSpec
+from tm_export.models.model_size import ModelSize, SizeRefused
 from tm_export.models.registry import ComponentSpec, ModelSpec
 from tm_export.models.seeding import seeded
 from tm_export.models.tinychart import prompt
@@ -35,6 +36,8 @@ FULL: Final = VisionTowerConfig()
 FULL_LLM: Final = LanguageModelConfig()
 CANVAS: Final = 1536
 TINY_SEED: Final = 0
+MOST_TOKENS: Final = 2048
+"""Positions that Phi-2 was trained with."""
 
 
 def seeded_component(component: ComponentSpec, seed: int) -> ComponentSpec:
@@ -88,34 +91,62 @@ def published_tokenizer(checkpoint: Path | None) -> str:
     return tokenizer_of_phi(checkpoint / LLM.folder)
 
 
-MODELS: Final = (
-    ModelSpec(
+def resized(size: ModelSize, model: Callable[[LanguageModelConfig], ModelSpec], llm: LanguageModelConfig) -> ModelSpec:
+    """Return a model whose cache has another length.
+
+    Raises:
+        SizeRefused: it has no room for an answer, or is longer than positions go; or a video is asked for.
+    """
+    if size.frames is not None or size.pixels is not None:
+        raise SizeRefused(f"{model(llm).name} makes no videos: leave out --frames and --frame-size")
+    spec = model(llm).chart_qa
+    assert spec is not None
+    if size.max_tokens is None:
+        return model(llm)
+    least = spec.prompt_tokens + 1
+    if not least <= size.max_tokens <= MOST_TOKENS:
+        raise SizeRefused(
+            f"a cache of {size.max_tokens} tokens is too short or too long: choose {least} to {MOST_TOKENS}"
+        )
+    return model(replace(llm, max_tokens=size.max_tokens))
+
+
+def published_model(llm: LanguageModelConfig) -> ModelSpec:
+    """Return the published networks, over a cache of the language model's length."""
+    return ModelSpec(
         name="tinychart-3b",
         description="Chart and question to an answer: SigLIP at 768 px that merges 2916 patches into 732, and Phi-2",
-        components=components(FULL, FULL_LLM, CANVAS),
+        components=components(FULL, llm, CANVAS),
         chart_qa=chart_qa(
-            FULL_LLM,
+            llm,
             CANVAS,
             tokenizer=published_tokenizer,
             synthetic_tokenizer=synthetic_tokenizer,
             prompt_tokens=1024,
             stop_token=PHI_STOP,
         ),
-    ),
-    ModelSpec(
+        resized=lambda size: resized(size, published_model, llm),
+    )
+
+
+def tiny_model(llm: LanguageModelConfig) -> ModelSpec:
+    """Return the trained networks, over a cache of the language model's length."""
+    return ModelSpec(
         name="tinychart-tiny",
-        description="The same classes with two million parameters, trained on drawn charts, at 96 px",
+        description="The same classes with three million parameters, trained on charts that are drawn here, at 96 px",
         components=tuple(
-            seeded_component(component, TINY_SEED)
-            for component in components(sizes.VISION_TOWER, sizes.LANGUAGE_MODEL, sizes.CANVAS)
+            seeded_component(component, TINY_SEED) for component in components(sizes.VISION_TOWER, llm, sizes.CANVAS)
         ),
         chart_qa=chart_qa(
-            sizes.LANGUAGE_MODEL,
+            llm,
             sizes.CANVAS,
             tokenizer=lambda checkpoint: (WEIGHTS / TOKENIZER).read_text(encoding="utf-8"),
             synthetic_tokenizer=None,
             prompt_tokens=sizes.PROMPT_TOKENS,
             stop_token=sizes.STOP,
         ),
-    ),
-)
+        resized=lambda size: resized(size, tiny_model, llm),
+    )
+
+
+MODELS: Final = (published_model(FULL_LLM), tiny_model(sizes.LANGUAGE_MODEL))

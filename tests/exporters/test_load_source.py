@@ -8,8 +8,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.load_source import VideoSize, source_of, source_of_module
+from tm_export.exporters.load_source import source_of, source_of_module
+from tm_export.models.model_size import ModelSize
 from tm_export.models.registry import ComponentSpec, find_model
+from tm_export.runtime.manifest import ChartQa
 
 Write = Callable[[str], Path]
 
@@ -278,7 +280,7 @@ def test_a_video_size_changes_every_network(
 ) -> None:
     model = find_model("ondevice-sora")
     assert model.resized is not None
-    model = model.resized(frames, pixels)
+    model = model.resized(ModelSize(frames, pixels))
     video = model.text_to_video
     assert video is not None and video.latent_shape == latent and (video.frames, video.height, video.width) == shape
     # The published figures: models.md, C.1.
@@ -294,15 +296,33 @@ def test_a_video_size_changes_every_network(
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        (VideoSize(frames=16), "a video of 16 frames is none of whole windows of 17: choose one of 17, 34, 51, 68"),
-        (VideoSize(frames=0), "choose one of 17"),
-        (VideoSize(pixels=(20, 256)), "20x256 pixels is too small or too large: choose sides of 64 to 1280"),
+        (ModelSize(frames=16), "a video of 16 frames is none of whole windows of 17: choose one of 17, 34, 51, 68"),
+        (ModelSize(frames=0), "choose one of 17"),
+        (ModelSize(pixels=(20, 256)), "20x256 pixels is too small or too large: choose sides of 64 to 1280"),
     ],
 )
-def test_a_video_size_that_no_network_makes_is_refused(size: VideoSize, message: str) -> None:
+def test_a_video_size_that_no_network_makes_is_refused(size: ModelSize, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        source_of("ondevice-sora", 0, video_size=size)
+        source_of("ondevice-sora", 0, size=size)
     with pytest.raises(UsageError, match="has one size alone"):
-        source_of("tinychart-3b", 0, video_size=size)
+        source_of("ondevice-sora-tiny", 0, size=size)
+    with pytest.raises(UsageError, match="tinychart-3b makes no videos: leave out --frames and --frame-size"):
+        source_of("tinychart-3b", 0, size=size)
     with pytest.raises(UsageError, match="is for registry models"):
-        source_of("model.py:build", 0, video_size=size)
+        source_of("model.py:build", 0, size=size)
+
+
+def test_a_cache_may_have_another_length() -> None:
+    source = source_of("tinychart-tiny", 0, size=ModelSize(max_tokens=300))
+    llm = next(each for each in source.components if each.name == "llm")
+    assert {tensor.shape[2] for tensor in llm.inputs_of("decode")[5:]} == {300}
+    assert source.host is not None and isinstance(source.host.contract, ChartQa)
+    assert source.host.contract.max_tokens == 300
+
+
+@pytest.mark.parametrize("tokens", [0, 160, 2049])
+def test_a_cache_that_no_answer_fits_in_or_no_position_is_for_is_refused(tokens: int) -> None:
+    with pytest.raises(UsageError, match=f"a cache of {tokens} tokens is too short or too long: choose 161 to 2048"):
+        source_of("tinychart-tiny", 0, size=ModelSize(max_tokens=tokens))
+    with pytest.raises(UsageError, match="ondevice-sora answers no questions: leave out --max-tokens"):
+        source_of("ondevice-sora", 0, size=ModelSize(max_tokens=tokens))
