@@ -46,6 +46,11 @@ def combine(question: str, write_program: Callable[[], str], answer_directly: Ca
     """
     if not needs_program(question):
         return Combined(answer_directly(), "direct")
+    return by_program(write_program, answer_directly)
+
+
+def by_program(write_program: Callable[[], str], answer_directly: Callable[[], str]) -> Combined:
+    """The program's answer if it has one, and the direct answer if not; the arguments are those of `combine`."""
     try:
         return Combined(program_answer(write_program()), "program")
     except (ProgramFailed, ProgramRefused) as error:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from tm_export.runtime.chart_answers.combine import needs_program
-from tm_export.runtime.chart_answers.errors import ProgramFailed, ProgramRefused
-from tm_export.runtime.chart_answers.program_answer import program_answer
+from tm_export.runtime.chart_answers.combine import Combined, by_program, combine
 from tm_export.runtime.chart_qa.picture import Picture
 from tm_export.runtime.chart_qa.prompt import prompt_of, read_tokenizer
 from tm_export.runtime.chart_qa.write_text import Choice, Written, write_text
@@ -142,16 +141,17 @@ class ChartReader:
             QuestionError: the question cannot be put.
             BudgetTooSmall, EngineError: as `look`.
         """
-        by_program = mode == "program" or (mode == "combined" and needs_program(question))
-        written: tuple[Written, ...] = ()
-        reason = ""
-        if by_program:
-            tried = self.write(seen, question, choice, program=True, max_new_tokens=max_new_tokens, say=say)
-            written = (tried,)
-            try:
-                return Answer(program_answer(tried.text), "program", "", written)
-            except (ProgramFailed, ProgramRefused) as error:
-                reason = str(error)
+        written: list[Written] = []
+
+        def ask(*, program: bool) -> str:
+            if written:
                 say("\n")
-        direct = self.write(seen, question, choice, program=False, max_new_tokens=max_new_tokens, say=say)
-        return Answer(direct.text.strip(), "direct", reason, (*written, direct))
+            written.append(self.write(seen, question, choice, program=program, max_new_tokens=max_new_tokens, say=say))
+            return written[-1].text.strip()
+
+        program, direct = partial(ask, program=True), partial(ask, program=False)
+        if mode == "combined":
+            found = combine(question, program, direct)
+        else:
+            found = by_program(program, direct) if mode == "program" else Combined(direct(), "direct")
+        return Answer(found.text, found.source, found.reason, tuple(written))

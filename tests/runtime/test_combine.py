@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from tm_export.runtime.chart_answers.combine import PROGRAM_WORDS, Combined, combine, needs_program
+from tm_export.runtime.chart_answers.combine import PROGRAM_WORDS, Combined, by_program, combine, needs_program
 
 
 def never() -> NoReturn:
@@ -84,3 +84,9 @@ def test_the_page_has_the_words() -> None:
     page = (Path(__file__).parents[2] / "docs" / "programs.md").read_text()
     paragraph = page.split("## Program or direct answer")[1].split("\n\n")[2]
     assert tuple(re.findall("`([^`]+)`", paragraph)) == PROGRAM_WORDS
+
+
+def test_a_program_may_be_asked_for_whatever_the_question() -> None:
+    assert by_program(says("<step>Answer=3</step>"), never) == Combined("3", "program")
+    found = by_program(says("<step>Answer=1/0</step>"), says("4"))
+    assert (found.text, found.source) == ("4", "direct") and found.reason
