@@ -52,7 +52,10 @@ class Liveness:
 
 
 def liveness_of(program: ExportedProgram) -> Liveness:
-    """Follow every activation of the program from where it is made to where it is last read."""
+    """Follow every activation of the program from where it is made to where it is last read.
+
+    An input counts from where it is first read: until then it is the caller's, as a cache is that a later layer reads.
+    """
     weights = weight_keys(program)
     inputs = set(user_inputs(program))
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
@@ -61,7 +64,7 @@ def liveness_of(program: ExportedProgram) -> Liveness:
     place[output] = len(nodes)
     values = [node for node in program.graph.nodes if node in inputs or (node in place and node is not output)]
     last = {node: max((place[user] for user in node.users), default=-1) for node in values}
-    made = {node: place.get(node, -1) for node in values}
+    made = {node: place.get(node, min((place[user] for user in node.users), default=-1)) for node in values}
     storage = _storages(values)
     alive = _alive_bytes(values, storage, made, last, len(nodes))
     constants = {node: bytes_of(node) for node in placeholders_of(program.graph) if node not in inputs}

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from tm_export.models.tinychart.tiny import WEIGHTS
 from tm_export.models.tinychart.tiny.answering_stage import ChartModel, answering_losses
-from tm_export.models.tinychart.tiny.dataset import DrawnChart, draw_small
-from tm_export.models.tinychart.tiny.reading_stage import Reader, reading_losses
+from tm_export.models.tinychart.tiny.dataset import CLASSES, DrawnChart, draw_small
+from tm_export.models.tinychart.tiny.reading_stage import OWN, Reader, reading_losses
 from tm_export.models.tinychart.tokenizer import TOKENIZER
 from tm_export.models.training_stage import Stage, run_stage
 
@@ -21,11 +21,14 @@ CHARTS = 30_000
 TRAINING_SEED = 0
 
 
-def train_reading(work: Path, charts: list[DrawnChart], steps: int) -> Reader:
-    """Train the vision tower to read, or load it if it has been."""
+def train_reading(work: Path, charts: list[DrawnChart], steps: int, relating_steps: int) -> Reader:
+    """Train the vision tower to read labels, and then to relate them, or load it if it has been."""
     torch.manual_seed(0)
     model = Reader()
-    run_stage(Stage("reading", model, partial(reading_losses, model, charts), steps, learning_rate=1e-3, seed=1), work)
+    own = partial(reading_losses, model, charts, OWN)
+    run_stage(Stage("reading", model, own, steps, learning_rate=1e-3, seed=1), work)
+    whole = partial(reading_losses, model, charts, len(CLASSES))
+    run_stage(Stage("relating", model, whole, relating_steps, learning_rate=1e-3, seed=3), work)
     return model
 
 
@@ -43,14 +46,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train tinychart-tiny on drawn charts.")
     parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and log; gone on with if there")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--reading-steps", type=int, default=2500)
+    parser.add_argument("--reading-steps", type=int, default=4500)
+    parser.add_argument("--relating-steps", type=int, default=1600)
     parser.add_argument("--answering-steps", type=int, default=3000)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
 
     charts = [draw_small(TRAINING_SEED, number) for number in range(CHARTS)]
-    reader = train_reading(options.work, charts, options.reading_steps)
+    reader = train_reading(options.work, charts, options.reading_steps, options.relating_steps)
     train_answering(options.work, reader, charts, options.answering_steps)
 
 

@@ -340,3 +340,26 @@ def test_an_index_never_crosses_a_cut() -> None:
     torch.manual_seed(0)
     with pytest.raises(BudgetExceeded):  # the only place between the two weights is one that `order` crosses
         in_blocks(Chosen(), torch.randn(4, 8), 600)
+
+
+class TwoCaches(nn.Module):
+    """Two layers, each of which reads a large input of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        for layer, cache in zip(self.layers, (first, second), strict=True):
+            x = layer(x) + cache.sum(dim=0)
+        return x
+
+
+def test_an_input_counts_from_where_it_is_first_read() -> None:
+    cache = torch.randn(1000, 8)
+    live = liveness_of(capture(TwoCaches(), (torch.randn(1, 8), cache, cache + 1)))
+    peaks = [op.peak_bytes for op in live.operators]
+    sums = [i for i, op in enumerate(live.operators) if "sum" in str(op.node.target)]
+    assert all(cache.nbytes < peaks[i] < cache.nbytes + 200 for i in sums)
+    assert all(peak < 200 for i, peak in enumerate(peaks) if i not in sums)
+    assert all(live.crossing_bytes(cut) < 200 for cut in range(len(live.operators)))

@@ -11,13 +11,24 @@ from tm_export.models.tinychart.connector import Connector
 from tm_export.models.tinychart.language_model import LanguageModel
 from tm_export.models.tinychart.tiny import WEIGHTS
 from tm_export.models.tinychart.tiny.answering_stage import ChartModel, answering_losses, batch_of, random_batch
-from tm_export.models.tinychart.tiny.charts import NAMES, chart_rng, draw, random_chart
-from tm_export.models.tinychart.tiny.dataset import IGNORED, STOP, WORDS, classes_of, dialogue, draw_small, pixels_of
+from tm_export.models.tinychart.tiny.charts import chart_rng, draw, random_chart
+from tm_export.models.tinychart.tiny.dataset import (
+    BLANK_DIGIT,
+    CLASSES,
+    IGNORED,
+    LEGEND,
+    NO_ROW,
+    STOP,
+    WORDS,
+    dialogue,
+    draw_small,
+    pixels_of,
+)
 from tm_export.models.tinychart.tiny.greedy import write_greedily
 from tm_export.models.tinychart.tiny.held_out import held_out_questions
 from tm_export.models.tinychart.tiny.publish import trained_networks
 from tm_export.models.tinychart.tiny.questions import is_held_out, questions_of, table_question
-from tm_export.models.tinychart.tiny.reading_stage import CLASSES, Reader, reading_losses
+from tm_export.models.tinychart.tiny.reading_stage import Reader, reading_losses
 from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
 from tm_export.models.tinychart.tokenizer import TOKENIZER
 from tm_export.models.tinychart.vision_tower import VisionTower
@@ -30,18 +41,31 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(WEIGHTS / TOKENIZER))
 
 
-def test_labels_say_what_stands_where():
-    drawn, drawing = draw_small(0, 3), draw(random_chart(chart_rng(0, 3)))
+@pytest.mark.parametrize("index", range(12))
+def test_labels_say_what_stands_where_and_what_belongs_to_it(index):
+    drawn, drawing = draw_small(0, index), draw(random_chart(chart_rng(0, index)))
+    chart = drawn.chart
     assert drawn.picture.shape == (96, 96, 3)
-    for (patch, tens, ones, word), label in zip(drawn.labels.tolist(), drawing.labels, strict=True):
+    assert len(drawn.labels) == len(drawing.labels) == len(chart.names) * (1 + len(chart.values)) + len(chart.series)
+    for row, label in zip(drawn.labels.tolist(), drawing.labels, strict=True):
+        assert all(0 <= number < count for number, count in zip(row[1:], CLASSES, strict=True))
+        patch, tens, ones, word, whose, place, series, *values = row
         assert (patch % 12, patch // 12) == (int(label.x // 32), int(label.y // 32))
-        shown = WORDS[word] if word < len(WORDS) else f"{tens if tens < 10 else ''}{ones}"
-        assert shown == label.text
+        assert (WORDS[word] if word < len(WORDS) else number_of(tens, ones)) == label.text
+        if label.text in chart.series:
+            assert (whose, place, series) == (len(WORDS), LEGEND, chart.series.index(label.text))
+            continue
+        assert WORDS[whose] == chart.names[place]
+        own = [str(each[place]) for each in chart.values]
+        assert [number_of(*values[:2]), number_of(*values[2:])][: len(own)] == own
+        if label.text.isdigit():
+            assert own[series] == label.text
+        else:
+            assert (WORDS[whose], series) == (label.text, NO_ROW)
 
 
-@pytest.mark.parametrize("text", ["7", "10", "99", *NAMES[:3]])
-def test_classes_are_within_their_heads(text):
-    assert all(0 <= number < count for number, count in zip(classes_of(text), CLASSES, strict=True))
+def number_of(tens: int, ones: int) -> str:
+    return f"{tens if tens < BLANK_DIGIT else ''}{ones if ones < BLANK_DIGIT else ''}"
 
 
 def test_targets_are_the_answers_tokens_and_nothing_else(tokenizer):
@@ -91,7 +115,9 @@ def test_the_loss_of_a_stage_falls(case, tokenizer, tmp_path, monkeypatch):
     torch.manual_seed(0)
     if case == "reading":
         model = Reader()
-        stage = Stage(case, model, lambda g: reading_losses(model, charts, g), 25, learning_rate=1e-3, seed=1)
+        stage = Stage(
+            case, model, lambda g: reading_losses(model, charts, len(CLASSES), g), 25, learning_rate=1e-3, seed=1
+        )
     else:
         whole = ChartModel(VisionTower(VISION_TOWER))
         stage = Stage(case, whole, lambda g: answering_losses(whole, charts, tokenizer, g), 25, learning_rate=1e-3)

@@ -26,11 +26,24 @@ IGNORED: Final = -100
 WORDS: Final = (*NAMES, *dict.fromkeys(name for pair in SERIES for name in pair))
 NO_WORD: Final = len(WORDS)
 BLANK_DIGIT: Final = 10
+LEGEND: Final = 5
+"""The place of a series' name; others are 0 to 4, from left to right or clockwise."""
+
+NO_ROW: Final = 2
+"""The series of a category's name."""
+
+CLASSES: Final = (*[BLANK_DIGIT + 1] * 2, *[NO_WORD + 1] * 2, LEGEND + 1, NO_ROW + 1, *[BLANK_DIGIT + 1] * 4)
+"""Of a label: tens and ones of its number, its word; its category's name and place, its series; tens and ones of the
+category's value in the first series and in the second."""
 
 
 @dataclass(frozen=True)
 class DrawnChart:
-    """A chart, its picture (uint8 [96, 96, 3]) and its labels (int64 [L, 4]; see `label_rows`)."""
+    """A chart, its picture (uint8 [96, 96, 3]) and its labels.
+
+    Each row of these, int64 [L, 1 + len(CLASSES)], is the patch that a label's centre lies in, and what there is to
+    say about it, in the order of `CLASSES`.
+    """
 
     chart: Chart
     picture: np.ndarray
@@ -45,17 +58,36 @@ def draw_small(seed: int, index: int) -> DrawnChart:
     picture = np.asarray(drawing.image.resize((side, side), Image.Resampling.BICUBIC))
     patches = VISION_TOWER.side
     rows = []
-    for label in drawing.labels:
+    meanings = meanings_of(chart, [label.text for label in drawing.labels])
+    for label, meaning in zip(drawing.labels, meanings, strict=True):
         column, row = (min(int(place * patches / SIZE), patches - 1) for place in (label.x, label.y))
-        rows.append((row * patches + column, *classes_of(label.text)))
+        rows.append((row * patches + column, *meaning))
     return DrawnChart(chart, picture, torch.tensor(rows))
 
 
-def classes_of(text: str) -> tuple[int, int, int]:
-    """Return the tens digit, the ones digit and the word that a label shows; blank where it has none."""
+def meanings_of(chart: Chart, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return the classes of each label, given in the order of drawing, in which values and names follow categories."""
+    values = iter([(place, row) for place in range(len(chart.names)) for row in range(len(chart.values))])
+    names = iter(range(len(chart.names)))
+    meanings = []
+    for text in texts:
+        if text in chart.series:
+            place, row = LEGEND, chart.series.index(text)
+        else:
+            place, row = next(values) if text.isdigit() else (next(names), NO_ROW)
+        whose = NO_WORD if place == LEGEND else WORDS.index(chart.names[place])
+        of_place = [str(each[place]) if place != LEGEND else "" for each in chart.values]
+        digits = [digit for value in (*of_place, "")[:2] for digit in digits_of(value)]
+        word = WORDS.index(text) if not text.isdigit() else NO_WORD
+        meanings.append((*digits_of(text), word, whose, place, row, *digits))
+    return meanings
+
+
+def digits_of(text: str) -> tuple[int, int]:
+    """Return the tens digit and the ones digit of a number below 100; blank where there is none."""
     if not text.isdigit():
-        return BLANK_DIGIT, BLANK_DIGIT, WORDS.index(text)
-    return (int(text) // 10 or BLANK_DIGIT), int(text) % 10, NO_WORD
+        return BLANK_DIGIT, BLANK_DIGIT
+    return (int(text) // 10 or BLANK_DIGIT), int(text) % 10
 
 
 def pixels_of(charts: Sequence[DrawnChart]) -> Tensor:

@@ -1,4 +1,6 @@
-"""The first stage: the vision tower learns to read, by naming the text that stands in a patch from the merged token.
+"""The first stages: the vision tower learns to read, from the merged token that holds the patch of a label.
+
+It learns to name the label's own text first, and then what belongs to it: of a name the values, of a value the name.
 
 Legend: B pictures, n merged tokens, N patches, C channels.
 """
@@ -10,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tm_export.models.merging.source import initial_source, merge_source
-from tm_export.models.tinychart.tiny.dataset import BLANK_DIGIT, NO_WORD, DrawnChart, pixels_of
+from tm_export.models.tinychart.tiny.dataset import CLASSES, DrawnChart, pixels_of
 from tm_export.models.tinychart.tiny.sizes import VISION_TOWER
 from tm_export.models.tinychart.vision_tower import VisionTower
 from tm_export.models.training_stage import Losses
 
 PICTURES = 32
-CLASSES = (BLANK_DIGIT + 1, BLANK_DIGIT + 1, NO_WORD + 1)
-"""Of the tens digit, of the ones digit, of the word."""
+OWN = 3
+"""The first of the classes are of the label itself."""
 
 
 class Reader(nn.Module):
@@ -39,8 +41,15 @@ class Reader(nn.Module):
         return out
 
 
-def reading_losses(model: Reader, charts: Sequence[DrawnChart], generator: torch.Generator) -> Losses:
-    """Return the loss of reading all labels of some pictures, and which part of them is read right."""
+def reading_losses(model: Reader, charts: Sequence[DrawnChart], classes: int, generator: torch.Generator) -> Losses:
+    """Return the loss of all labels of some pictures, and which part of them is read right, and related right too.
+
+    Args:
+        model: what is trained.
+        charts: to choose from.
+        classes: so many of the first classes count.
+        generator: of the choice.
+    """
     picked = [charts[i] for i in torch.randint(len(charts), (PICTURES,), generator=generator).tolist()]
     out_BNX = model(pixels_of(picked))
     picture = torch.cat([torch.full((len(chart.labels),), i) for i, chart in enumerate(picked)])
@@ -51,6 +60,7 @@ def reading_losses(model: Reader, charts: Sequence[DrawnChart], generator: torch
     side = VISION_TOWER.side
     place = torch.stack([patch // side, patch % side], dim=1).float() / side
     loss_place = F.mse_loss(out_LX[:, sum(CLASSES) :], place)
-    loss = sum((F.cross_entropy(part, labels[:, i + 1]) for i, part in enumerate(parts)), 10 * loss_place)
-    right = torch.stack([part.argmax(dim=1) == labels[:, i + 1] for i, part in enumerate(parts)]).all(dim=0)
-    return {"loss": loss, "right": right.float().mean(), "place": loss_place}
+    loss = sum((F.cross_entropy(part, labels[:, i + 1]) for i, part in enumerate(parts[:classes])), 10 * loss_place)
+    right = torch.stack([part.argmax(dim=1) == labels[:, i + 1] for i, part in enumerate(parts)])
+    read, related = right[:OWN].all(dim=0).float().mean(), right.all(dim=0).float().mean()
+    return {"loss": loss, "read": read, "related": related, "place": loss_place}
