@@ -35,9 +35,9 @@ def train_reading(work: Path, charts: list[DrawnChart], steps: int, relating_ste
 def train_answering(work: Path, reader: Reader, charts: list[DrawnChart], steps: int) -> ChartModel:
     """Train all networks to answer, or load them if they have been."""
     torch.manual_seed(0)
-    model = ChartModel(reader.tower)
+    model = ChartModel(reader)
     losses = partial(answering_losses, model, charts, Tokenizer.from_file(str(WEIGHTS / TOKENIZER)))
-    run_stage(Stage("answering", model, losses, steps, learning_rate=1e-3, seed=2), work)
+    run_stage(Stage("answering", model, losses, steps, learning_rate=1.5e-3, seed=2), work)
     return model
 
 
@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and log; gone on with if there")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--reading-steps", type=int, default=4500)
-    parser.add_argument("--relating-steps", type=int, default=1600)
-    parser.add_argument("--answering-steps", type=int, default=3000)
+    parser.add_argument("--relating-steps", type=int, default=1000)
+    parser.add_argument("--answering-steps", type=int, default=2600)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)

@@ -119,7 +119,7 @@ def test_the_loss_of_a_stage_falls(case, tokenizer, tmp_path, monkeypatch):
             case, model, lambda g: reading_losses(model, charts, len(CLASSES), g), 25, learning_rate=1e-3, seed=1
         )
     else:
-        whole = ChartModel(VisionTower(VISION_TOWER))
+        whole = ChartModel(Reader())
         stage = Stage(case, whole, lambda g: answering_losses(whole, charts, tokenizer, g), 25, learning_rate=1e-3)
     before = float(stage.losses(torch.Generator().manual_seed(5))["loss"].detach())
     assert run_stage(stage, tmp_path)
@@ -132,7 +132,7 @@ def test_the_loss_of_a_stage_falls(case, tokenizer, tmp_path, monkeypatch):
 def test_training_sees_what_the_exported_networks_compute(tokenizer, tmp_path):
     """The published weights, through the loop that writes greedily, give the training model's likeliest tokens."""
     torch.manual_seed(0)
-    model = ChartModel(VisionTower(VISION_TOWER)).eval()
+    model = ChartModel(Reader()).eval()
     torch.save({"mean": model.state_dict()}, tmp_path / "answering.pt")
     (tmp_path / "log.jsonl").write_text("{}\n")
     write_networks(trained_networks(tmp_path), tmp_path, tmp_path / "out")
@@ -141,9 +141,9 @@ def test_training_sees_what_the_exported_networks_compute(tokenizer, tmp_path):
     drawn = draw_small(0, 2)
     asked = dialogue(tokenizer, questions_of(drawn.chart, chart_rng(0, 2))[0], program=True)
     batch = batch_of([drawn], torch.zeros(1, dtype=torch.int64), [asked])
-    logits_NV = model(batch)[0]
+    logits_NV = model(batch)[0][0]
     first = len(asked.before) + VISION_TOWER.tokens_out + len(asked.question) - 1
-    visual = model.connector(model.tower(pixels_of([drawn])))
+    visual = model.connector(model.reader.tower(pixels_of([drawn])))
     (written,) = write_greedily(model.llm, visual, [(asked.before, asked.question)], stop=-1, most=1)
     assert written == [int(logits_NV[first].argmax())]
 

@@ -1,4 +1,6 @@
-"""The second stage: all networks together learn to write tables, programs and short answers.
+"""The last stage: all networks together learn to write tables, programs and short answers.
+
+The tower goes on with what it learned to read meanwhile.
 
 Legend: B pictures, D dialogues about them, N tokens, C channels, V vocabulary.
 """
@@ -13,15 +15,26 @@ from torch.nn import functional as F
 
 from tm_export.models.tinychart.connector import Connector
 from tm_export.models.tinychart.language_model import LanguageModel
-from tm_export.models.tinychart.tiny.dataset import IGNORED, Dialogue, DrawnChart, chance, dialogue, pad, pixels_of
+from tm_export.models.tinychart.tiny.dataset import (
+    CLASSES,
+    IGNORED,
+    Dialogue,
+    DrawnChart,
+    chance,
+    dialogue,
+    pad,
+    pixels_of,
+)
 from tm_export.models.tinychart.tiny.questions import is_held_out, questions_of, table_question
+from tm_export.models.tinychart.tiny.reading_stage import Reader, label_losses
 from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
-from tm_export.models.tinychart.vision_tower import VisionTower
 from tm_export.models.training_stage import Losses
 
 PICTURES = 16
 DIRECT_SHARE = 0.3
 """Of the questions, that are answered without a program; each picture has two, and its table."""
+READING_WEIGHT = 0.1
+"""Of the loss of reading, beside that of writing."""
 SPREAD = 0.02
 """Of the language model's weights at the beginning."""
 
@@ -30,6 +43,7 @@ SPREAD = 0.02
 class Batch:
     """Pictures, and for each dialogue which of them it is about and its ids and targets."""
 
+    charts: Sequence[DrawnChart]
     pixels_BCHW: Tensor
     owner_D: Tensor
     ids_DN: Tensor
@@ -40,22 +54,23 @@ class Batch:
 class ChartModel(nn.Module):
     """Picture and text to the logits of each next token."""
 
-    def __init__(self, tower: VisionTower) -> None:
+    def __init__(self, reader: Reader) -> None:
         super().__init__()
-        self.tower = tower
+        self.reader = reader
         self.connector = Connector(LANGUAGE_MODEL)
         self.llm = LanguageModel(LANGUAGE_MODEL)
         for name, parameter in self.llm.named_parameters():
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=SPREAD if "lm_head" in name or "embed" in name else 2 * SPREAD)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return logits [D, N, V]."""
-        visual_BPC = self.connector(self.tower(batch.pixels_BCHW))
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return logits [D, N, V], and what the reader says of the pictures' labels."""
+        x_BPC, matches = self.reader.tower.vision_model(batch.pixels_BCHW)
+        visual_BPC = self.connector(x_BPC)
         text_DNC = self.llm.model.embed_tokens(batch.ids_DN)
         after = batch.before + visual_BPC.shape[1]
         x_DNC = torch.cat([text_DNC[:, : batch.before], visual_BPC[batch.owner_D], text_DNC[:, after:]], dim=1)
-        return self.llm.logits(x_DNC)
+        return self.llm.logits(x_DNC), self.reader(x_BPC, matches)
 
 
 def random_batch(charts: Sequence[DrawnChart], tokenizer: Tokenizer, generator: torch.Generator) -> Batch:
@@ -74,7 +89,7 @@ def random_batch(charts: Sequence[DrawnChart], tokenizer: Tokenizer, generator: 
 def batch_of(charts: Sequence[DrawnChart], owner_D: Tensor, dialogues: Sequence[Dialogue]) -> Batch:
     """Return the dialogues as tensors, each about the chart of its number."""
     ids, targets = pad(dialogues, VISION_TOWER.tokens_out)
-    return Batch(pixels_of(charts), owner_D, ids, targets, len(dialogues[0].before))
+    return Batch(charts, pixels_of(charts), owner_D, ids, targets, len(dialogues[0].before))
 
 
 def answering_losses(
@@ -82,8 +97,10 @@ def answering_losses(
 ) -> Losses:
     """Return the loss of the answers' tokens, and which part of the answers, and of the tables, has none wrong."""
     batch = random_batch(charts, tokenizer, generator)
-    logits_DNV = model(batch)
-    loss = F.cross_entropy(logits_DNV.flatten(0, 1), batch.targets_DN.flatten(), ignore_index=IGNORED)
+    logits_DNV, out_BNX = model(batch)
+    writing = F.cross_entropy(logits_DNV.flatten(0, 1), batch.targets_DN.flatten(), ignore_index=IGNORED)
+    reading = label_losses(out_BNX, batch.charts, len(CLASSES))
     right_DN = (logits_DNV.argmax(dim=2) == batch.targets_DN) | (batch.targets_DN == IGNORED)
     whole_D = right_DN.all(dim=1).float()
-    return {"loss": loss, "right": whole_D.mean(), "tables": whole_D[::3].mean()}
+    found = {"right": whole_D.mean(), "tables": whole_D[::3].mean(), "related": reading["related"]}
+    return {"loss": writing + READING_WEIGHT * reading["loss"], "writing": writing, **found}

@@ -24,7 +24,7 @@ def trained_networks(work: Path) -> dict[str, dict[str, Tensor]]:
     mean = mean_of(work / "answering.pt")
     return {
         name: below(mean, f"{key}.")
-        for name, key in (("vision_tower", "tower"), ("connector", "connector"), ("llm", "llm"))
+        for name, key in (("vision_tower", "reader.tower"), ("connector", "connector"), ("llm", "llm"))
     }
 
 

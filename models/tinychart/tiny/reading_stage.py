@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tm_export.models.merging.bipartite import Match
 from tm_export.models.merging.source import initial_source, merge_source
 from tm_export.models.tinychart.tiny.dataset import CLASSES, DrawnChart, pixels_of
 from tm_export.models.tinychart.tiny.sizes import VISION_TOWER
@@ -31,10 +32,14 @@ class Reader(nn.Module):
         self.norm = nn.LayerNorm(VISION_TOWER.hidden_size)
         self.head = nn.Linear(VISION_TOWER.hidden_size, sum(CLASSES) + 2)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        """Return logits of the classes, and row and column in 0..1, for each patch's token: [B, N, classes + 2]."""
-        x_BnC, matches = self.tower.vision_model(pixels_BCHW)
-        source_BnN = initial_source(len(pixels_BCHW), VISION_TOWER.tokens_in)
+    def forward(self, x_BnC: Tensor, matches: Sequence[Match]) -> Tensor:
+        """Return logits of the classes, and row and column in 0..1, for each patch's token: [B, N, classes + 2].
+
+        Args:
+            x_BnC: the tower's features.
+            matches: of its layers.
+        """
+        source_BnN = initial_source(len(x_BnC), VISION_TOWER.tokens_in)
         for match in matches:
             source_BnN = merge_source(source_BnN, match)
         out: Tensor = self.head(self.norm(source_BnN.transpose(1, 2) @ x_BnC))
@@ -42,7 +47,7 @@ class Reader(nn.Module):
 
 
 def reading_losses(model: Reader, charts: Sequence[DrawnChart], classes: int, generator: torch.Generator) -> Losses:
-    """Return the loss of all labels of some pictures, and which part of them is read right, and related right too.
+    """Return the loss of all labels of some pictures; see `label_losses`.
 
     Args:
         model: what is trained.
@@ -51,12 +56,22 @@ def reading_losses(model: Reader, charts: Sequence[DrawnChart], classes: int, ge
         generator: of the choice.
     """
     picked = [charts[i] for i in torch.randint(len(charts), (PICTURES,), generator=generator).tolist()]
-    out_BNX = model(pixels_of(picked))
-    picture = torch.cat([torch.full((len(chart.labels),), i) for i, chart in enumerate(picked)])
-    labels = torch.cat([chart.labels for chart in picked])
+    return label_losses(model(*model.tower.vision_model(pixels_of(picked))), picked, classes)
+
+
+def label_losses(out_BNX: Tensor, charts: Sequence[DrawnChart], classes: int) -> Losses:
+    """Return the loss of what a reader says, and which part of the labels is read right, and related right too.
+
+    Args:
+        out_BNX: what it says of each patch's token.
+        charts: the pictures.
+        classes: so many of the first classes count.
+    """
+    picture = torch.cat([torch.full((len(chart.labels),), i) for i, chart in enumerate(charts)])
+    labels = torch.cat([chart.labels for chart in charts])
     patch = labels[:, 0]
     out_LX = out_BNX[picture, patch]
-    parts = out_LX[:, : sum(CLASSES)].split(CLASSES, dim=1)
+    parts = torch.split(out_LX[:, : sum(CLASSES)], list(CLASSES), dim=1)
     side = VISION_TOWER.side
     place = torch.stack([patch // side, patch % side], dim=1).float() / side
     loss_place = F.mse_loss(out_LX[:, sum(CLASSES) :], place)
