@@ -131,6 +131,13 @@ def written_by_pytorch(
     return texts
 
 
+def with_visual_tokens(contract: ChartQa, visual_tokens: int) -> ChartQa:
+    """The contract of a model whose pictures take so many tokens, and whose text has as much room."""
+    more = visual_tokens - contract.visual_tokens
+    longer = {"prompt_tokens": contract.prompt_tokens + more, "max_tokens": contract.max_tokens + more}
+    return contract.model_copy(update={"visual_tokens": visual_tokens, **longer})
+
+
 def split_prompt(
     question: str, tokenizer: Tokenizer, contract: ChartQa, *, program: bool
 ) -> tuple[Sequence[int], Sequence[int]]:
@@ -239,7 +246,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for rate in sorted(arguments.merge_rates, key=lambda rate: rate != sizes.VISION_TOWER.tome_r):
         parts = networks(rate)
-        own = contract.model_copy(update={"visual_tokens": parts.tower.config.tokens_out})
+        own = with_visual_tokens(contract, parts.tower.config.tokens_out)
         texts = written_by_pytorch(parts, questions, tokenizer, own)
         if rate == sizes.VISION_TOWER.tome_r:
             trained = texts

@@ -73,7 +73,7 @@ class Layer(nn.Module):
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
         self.self_attn = Attention(config)
         sizes = {"hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size}
-        self.mlp = PhiMLP(PhiConfig(**sizes, hidden_act="gelu_new"))
+        self.mlp = PhiMLP(PhiConfig(**sizes, hidden_act="gelu_pytorch_tanh"))
 
     def forward(
         self, x_BNC: Tensor, rotary: tuple[Tensor, Tensor], bias_NX: Tensor, cache: Cache | None

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tm_export.models.chart_qa import ChartQaSpec
 from tm_export.models.model_size import ModelSize, SizeRefused
 from tm_export.models.registry import ComponentSpec, ModelSpec
-from tm_export.models.seeding import seeded
 from tm_export.models.tinychart import prompt
 from tm_export.models.tinychart.components import (
     LLM,
@@ -31,21 +29,13 @@ from tm_export.models.tinychart.components import (
 from tm_export.models.tinychart.config import LanguageModelConfig, VisionTowerConfig
 from tm_export.models.tinychart.tiny import WEIGHTS, sizes
 from tm_export.models.tinychart.tokenizer import PHI_STOP, TOKENIZER, synthetic_tokenizer, tokenizer_of_phi
+from tm_export.models.trained import trained_component
 
 FULL: Final = VisionTowerConfig()
 FULL_LLM: Final = LanguageModelConfig()
 CANVAS: Final = 1536
-TINY_SEED: Final = 0
 MOST_TOKENS: Final = 2048
 """Positions that Phi-2 was trained with."""
-
-
-def seeded_component(component: ComponentSpec, seed: int) -> ComponentSpec:
-    """Return the component with random weights that a seed fixes, until it is trained."""
-    if component.weights == "none":
-        return component
-    variants = {name: partial(seeded, build, seed) for name, build in component.variants.items()}
-    return replace(component, variants=variants, weights="seeded", published=None)
 
 
 def components(tower: VisionTowerConfig, llm: LanguageModelConfig, canvas: int) -> tuple[ComponentSpec, ...]:
@@ -135,7 +125,7 @@ def tiny_model(llm: LanguageModelConfig) -> ModelSpec:
         name="tinychart-tiny",
         description="The same classes with three million parameters, trained on charts that are drawn here, at 96 px",
         components=tuple(
-            seeded_component(component, TINY_SEED) for component in components(sizes.VISION_TOWER, llm, sizes.CANVAS)
+            trained_component(component, WEIGHTS) for component in components(sizes.VISION_TOWER, llm, sizes.CANVAS)
         ),
         chart_qa=chart_qa(
             llm,

@@ -32,12 +32,14 @@ def train_reading(work: Path, charts: list[DrawnChart], steps: int, relating_ste
     return model
 
 
-def train_answering(work: Path, reader: Reader, charts: list[DrawnChart], steps: int) -> ChartModel:
-    """Train all networks to answer, or load them if they have been."""
+def train_answering(work: Path, reader: Reader, charts: list[DrawnChart], steps: int, writing_steps: int) -> ChartModel:
+    """Train all networks to answer, then the language model alone on what the tower sees; or load them if they are."""
     torch.manual_seed(0)
     model = ChartModel(reader)
     losses = partial(answering_losses, model, charts, Tokenizer.from_file(str(WEIGHTS / TOKENIZER)))
-    run_stage(Stage("answering", model, losses, steps, learning_rate=1.5e-3, seed=2), work)
+    run_stage(Stage("answering", model, losses, steps, learning_rate=1e-3, seed=2), work)
+    model.reader.requires_grad_(False)
+    run_stage(Stage("writing", model, losses, writing_steps, learning_rate=1e-3, seed=4), work)
     return model
 
 
@@ -48,14 +50,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--reading-steps", type=int, default=4500)
     parser.add_argument("--relating-steps", type=int, default=1000)
-    parser.add_argument("--answering-steps", type=int, default=2600)
+    parser.add_argument("--answering-steps", type=int, default=800)
+    parser.add_argument("--writing-steps", type=int, default=1700)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
 
     charts = [draw_small(TRAINING_SEED, number) for number in range(CHARTS)]
     reader = train_reading(options.work, charts, options.reading_steps, options.relating_steps)
-    train_answering(options.work, reader, charts, options.answering_steps)
+    train_answering(options.work, reader, charts, options.answering_steps, options.writing_steps)
 
 
 if __name__ == "__main__":

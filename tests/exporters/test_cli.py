@@ -3,14 +3,21 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 import tm_export
+from tm_export.exporters import load_source
 from tm_export.exporters.cli import main
 from tm_export.exporters.errors import UsageError
+from tm_export.models.registry import ComponentSpec, ModelSpec
+from tm_export.models.seeding import seeded
+from tm_export.models.tinychart.components import vision_tower_component
+from tm_export.models.tinychart.tiny.sizes import VISION_TOWER
 from tm_export.runtime.manifest import read_manifest, verify_files
 
 MODELS = """
@@ -143,9 +150,17 @@ def test_seeded_weights_are_told(
 ) -> None:
     from tm_export.exporters import compile as compiler
 
+    model = ModelSpec("random", "of no use", (seeded_tower(),))
+    monkeypatch.setattr(load_source, "find_model", lambda name: model)
     monkeypatch.setattr(compiler, "plan", lambda *_: ())
-    assert main(["-m", "tinychart-tiny", "--target", "onnx", "--dry-run", "-o", str(tmp_path)]) == 0
-    assert "the weights of tinychart-tiny are seeded, not trained" in capfd.readouterr().err
+    assert main(["-m", "random", "--target", "onnx", "--dry-run", "-o", str(tmp_path)]) == 0
+    assert "the weights of random are seeded, not trained" in capfd.readouterr().err
+
+
+def seeded_tower() -> ComponentSpec:
+    tower = vision_tower_component(VISION_TOWER)
+    variants = {name: partial(seeded, build, 0) for name, build in tower.variants.items()}
+    return replace(tower, variants=variants, weights="seeded", published=None)
 
 
 def test_python_export_gives_a_bundle_that_runs_as_the_module_does(

@@ -219,11 +219,11 @@ def tower() -> ComponentSpec:
     return next(each for each in find_model("tinychart-tiny").components if each.name == "vision_tower")
 
 
-def test_registry_model_has_seeded_weights_and_inputs() -> None:
+def test_registry_model_has_its_own_weights_and_inputs() -> None:
     source = source_of("tinychart-tiny", seed=3, components=["vision_tower"])
     (component,) = source.components
     spec = tower()
-    assert (source.name, source.weights) == ("tinychart-tiny", "seeded")
+    assert (source.name, source.weights) == ("tinychart-tiny", "trained")
     assert list(component.variants) == ["full", "merged"]
     assert component.output_names == spec.output_names
     torch.testing.assert_close(component.example_inputs, spec.example_inputs(3))
@@ -251,7 +251,7 @@ def test_checkpoint_is_refused_for_a_users_file(write: Write, tmp_path: Path) ->
     assert "--checkpoint is for registry models" in message(f"{write(GOOD)}:build", checkpoint=tmp_path)
 
 
-def test_checkpoint_replaces_seeded_weights(tmp_path: Path) -> None:
+def test_checkpoint_replaces_a_models_own_weights(tmp_path: Path) -> None:
     spec = tower()
     state = {key: value + 1 for key, value in spec.variants["full"]().state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")

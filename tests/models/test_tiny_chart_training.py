@@ -133,7 +133,7 @@ def test_training_sees_what_the_exported_networks_compute(tokenizer, tmp_path):
     """The published weights, through the loop that writes greedily, give the training model's likeliest tokens."""
     torch.manual_seed(0)
     model = ChartModel(Reader()).eval()
-    torch.save({"mean": model.state_dict()}, tmp_path / "answering.pt")
+    torch.save({"mean": model.state_dict()}, tmp_path / "writing.pt")
     (tmp_path / "log.jsonl").write_text("{}\n")
     write_networks(trained_networks(tmp_path), tmp_path, tmp_path / "out")
     assert {path.stem for path in (tmp_path / "out").glob("*.safetensors")} == {"vision_tower", "connector", "llm"}

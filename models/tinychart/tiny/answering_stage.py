@@ -1,6 +1,6 @@
-"""The last stage: all networks together learn to write tables, programs and short answers.
+"""The last stages: all networks together learn to write tables, programs and short answers.
 
-The tower goes on with what it learned to read meanwhile.
+The tower goes on with what it learned to read; then it stays as it is, and the language model learns alone.
 
 Legend: B pictures, D dialogues about them, N tokens, C channels, V vocabulary.
 """
@@ -32,7 +32,9 @@ from tm_export.models.training_stage import Losses
 
 PICTURES = 16
 DIRECT_SHARE = 0.3
-"""Of the questions, that are answered without a program; each picture has two, and its table."""
+"""Of the questions, that are answered without a program."""
+DIALOGUES = 3
+"""About each picture: its table, the value of one name, which teaches to look, and any question."""
 READING_WEIGHT = 0.1
 """Of the loss of reading, beside that of writing."""
 SPREAD = 0.02
@@ -81,9 +83,10 @@ def random_batch(charts: Sequence[DrawnChart], tokenizer: Tokenizer, generator: 
     for drawn in picked:
         questions = [question for question in questions_of(drawn.chart, rng) if not is_held_out(question)]
         dialogues.append(dialogue(tokenizer, table_question(drawn.chart), program=False))
-        for question in rng.choices(questions, k=2):
+        lookups = [question for question in questions if question.kind == "lookup"]
+        for question in (rng.choice(lookups or questions), rng.choice(questions)):
             dialogues.append(dialogue(tokenizer, question, program=rng.random() > DIRECT_SHARE))
-    return batch_of(picked, torch.arange(PICTURES).repeat_interleave(3), dialogues)
+    return batch_of(picked, torch.arange(PICTURES).repeat_interleave(DIALOGUES), dialogues)
 
 
 def batch_of(charts: Sequence[DrawnChart], owner_D: Tensor, dialogues: Sequence[Dialogue]) -> Batch:
@@ -102,5 +105,5 @@ def answering_losses(
     reading = label_losses(out_BNX, batch.charts, len(CLASSES))
     right_DN = (logits_DNV.argmax(dim=2) == batch.targets_DN) | (batch.targets_DN == IGNORED)
     whole_D = right_DN.all(dim=1).float()
-    found = {"right": whole_D.mean(), "tables": whole_D[::3].mean(), "related": reading["related"]}
+    found = {"right": whole_D.mean(), "tables": whole_D[::DIALOGUES].mean(), "related": reading["related"]}
     return {"loss": writing + READING_WEIGHT * reading["loss"], "writing": writing, **found}
