@@ -92,7 +92,10 @@ def networks(rate: int) -> Networks:
     tower = VisionTower(replace(sizes.VISION_TOWER, tome_r=rate)).eval()
     tower.load_state_dict(trained.state_dict())
     connector = cast(Connector, parts["connector"].variants["full"]())
-    return Networks(tower, connector, cast(LanguageModel, parts["llm"].variants["decode"]()))
+    longest = sizes.LANGUAGE_MODEL.max_tokens + sizes.VISION_TOWER.tokens_in
+    llm = LanguageModel(replace(sizes.LANGUAGE_MODEL, max_tokens=longest)).eval()
+    llm.load_state_dict(parts["llm"].variants["decode"]().state_dict())
+    return Networks(tower, connector, llm)
 
 
 def picture_of(held_out: HeldOut) -> Picture:
