@@ -195,7 +195,8 @@ def compare(
 ) -> dict[str, object]:
     """Run questions through a bundle; returns how many texts are PyTorch's, accuracy, and medians of seconds."""
     manifest = read_manifest(bundle)
-    engine = choose_engine(manifest.target, None, threads)
+    # The Core ML reference has no threads to choose.
+    engine = choose_engine(manifest.target, None, None if manifest.target == "coreml" else threads)
     texts: list[Texts] = []
     looks, firsts, rates = [], [], []
     with Loader(bundle, manifest, engine) as loader:
