@@ -34,7 +34,8 @@ from tm_export.runtime.manifest import read_manifest
 from tm_export.runtime.text_to_video.generate import contract_of, generate
 from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
 from tm_export.runtime.text_to_video.progress import SilentProgress
-from tm_export.runtime.text_to_video.tokenize import read_tokenizer, tokenize
+from tm_export.runtime.text_to_video.tokenize import tokenize
+from tm_export.runtime.tokenizer_file import read_tokenizer
 
 PARTS = ("colour", "shape", "motion")
 REPORT_EVERY = 20

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 DEFAULT_VIDEO: Final = Path("video.mp4")
 
-NOT_WITH_PROMPT: Final = frozenset({"component", "variant", "inputs", "repeat", "image"})
 NOT_WITH_IMAGE: Final = frozenset({"component", "variant", "inputs", "repeat"})
+NOT_WITH_PROMPT: Final = NOT_WITH_IMAGE | {"image"}
 ONLY_DYNAMIC: Final = frozenset({"lpl_first_step", "lpl_tolerance", "lpl_patience", "lpl_plane"})
 ONLY_WITH_PROMPT: Final = ONLY_DYNAMIC | {"steps", "guidance", "fps", "merge_steps", "schedule", "lpl"}
 ONLY_WITH_IMAGE: Final = frozenset({"question", "questions", "answer", "temperature", "top_p", "max_new_tokens"})

@@ -16,8 +16,9 @@ from tm_export.runtime.text_to_video.generate import Video, contract_of, generat
 from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
 from tm_export.runtime.text_to_video.progress import Progress
 from tm_export.runtime.text_to_video.sample import Sampling
-from tm_export.runtime.text_to_video.tokenize import Tokens, read_tokenizer, tokenize
+from tm_export.runtime.text_to_video.tokenize import Tokens, tokenize
 from tm_export.runtime.text_to_video.video_file import VideoFileError, VideoWriter
+from tm_export.runtime.tokenizer_file import read_tokenizer
 
 SUFFIX: Final = ".mp4"
 

@@ -14,12 +14,13 @@ from tokenizers import Tokenizer
 
 from tm_export.runtime.chart_answers.combine import Combined, by_program, combine
 from tm_export.runtime.chart_qa.picture import Picture
-from tm_export.runtime.chart_qa.prompt import prompt_of, read_tokenizer
+from tm_export.runtime.chart_qa.prompt import prompt_of
 from tm_export.runtime.chart_qa.write_text import Choice, Written, write_text
 from tm_export.runtime.engines.base import Array, EngineError
 from tm_export.runtime.fitted import fitted
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.manifest import BundleError, ChartQa, Manifest
+from tm_export.runtime.tokenizer_file import read_tokenizer
 
 Mode = Literal["combined", "program", "direct"]
 """Combined: by a program where the question asks for calculation, else directly."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tokenizers import Tokenizer
 
-from tm_export.runtime.manifest import BundleError, ChartQa
+from tm_export.runtime.manifest import ChartQa
 
 TEXT: Final = -1
 """The visual place of a token of text."""
@@ -25,15 +24,6 @@ class Prompt:
 
     ids: tuple[int, ...]
     visual_places: tuple[int, ...]
-
-
-def read_tokenizer(bundle_dir: Path, contract: ChartQa) -> Tokenizer:
-    """The bundle's tokenizer; raises BundleError if its file is none."""
-    path = bundle_dir / contract.tokenizer
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more special
-        raise BundleError(f"{path} is no tokenizer ({error}); export again") from None
 
 
 def prompt_of(question: str, tokenizer: Tokenizer, contract: ChartQa, *, program: bool) -> Prompt:

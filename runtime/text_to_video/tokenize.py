@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from tm_export.runtime.engines.base import Array
-from tm_export.runtime.manifest import BundleError, TextToVideo
+from tm_export.runtime.manifest import TextToVideo
 from tm_export.runtime.text_to_video.clean import clean_prompt
 
 PADDING: Final = 0
@@ -38,15 +37,6 @@ class Tokens:
     text: str
     left_out: int
     unknown: tuple[str, ...]
-
-
-def read_tokenizer(bundle_dir: Path, video: TextToVideo) -> Tokenizer:
-    """The bundle's tokenizer; raises BundleError if its file is none."""
-    path = bundle_dir / video.tokenizer
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more special
-        raise BundleError(f"{path} is no tokenizer ({error}); export again") from None
 
 
 def tokenize(prompt: str, tokenizer: Tokenizer, video: TextToVideo) -> Tokens:

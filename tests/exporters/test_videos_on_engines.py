@@ -19,7 +19,8 @@ from tm_export.runtime.engines.base import Array
 from tm_export.runtime.manifest import Manifest, read_manifest
 from tm_export.runtime.text_to_video.generate import contract_of, generate
 from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
-from tm_export.runtime.text_to_video.tokenize import read_tokenizer, tokenize
+from tm_export.runtime.text_to_video.tokenize import tokenize
+from tm_export.runtime.tokenizer_file import read_tokenizer
 
 # One worker makes the bundles, for all tests here.
 pytestmark = pytest.mark.xdist_group("videos on engines")

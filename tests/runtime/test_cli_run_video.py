@@ -19,7 +19,8 @@ from tm_export.runtime.text_to_video import generate as generating
 from tm_export.runtime.text_to_video.contact_sheet import ContactSheet
 from tm_export.runtime.text_to_video.generate import generate
 from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
-from tm_export.runtime.text_to_video.tokenize import read_tokenizer, tokenize
+from tm_export.runtime.text_to_video.tokenize import tokenize
+from tm_export.runtime.tokenizer_file import read_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from tm_export.runtime.text_to_video.generate import Video, generate
 from tm_export.runtime.text_to_video.leap import Leap, dynamic_leap, fixed_leap, no_leap
 from tm_export.runtime.text_to_video.noise import noise_of_seed
 from tm_export.runtime.text_to_video.sample import Sampling, sample
-from tm_export.runtime.text_to_video.tokenize import read_tokenizer, tokenize
+from tm_export.runtime.text_to_video.tokenize import tokenize
+from tm_export.runtime.tokenizer_file import read_tokenizer
 
 ENGINE = OnnxRuntimeEngine(threads=1)
 Made = tuple[Path, Manifest]
