@@ -35,8 +35,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stacked_model import BLOCK_BUDGET
 
 from tm_export.exporters.targets.base import target_names
-from tm_export.runtime import cli_run, console, run_bundle
+from tm_export.runtime import cli_run, console
 from tm_export.runtime.engines import engines_for
+from tm_export.runtime.loading import process_budget
 from tm_export.runtime.manifest import MANIFEST_NAME, SCHEMA_VERSION, SEAL_NAME, read_manifest, seal_of
 
 MODEL: Final = f"{Path(__file__).parent / 'stacked_model.py'}:build"
@@ -223,7 +224,7 @@ def _run_and_exit(bundle: Path, out: int, err: int, *, may_open: bool) -> NoRetu
     os.dup2(out, 1)
     os.dup2(err, 2)
     if not may_open:
-        run_bundle.Loader = lambda *_, **__: os._exit(OPENED)  # type: ignore[assignment, misc]
+        process_budget.Loader = lambda *_, **__: os._exit(OPENED)  # type: ignore[assignment, misc]
     code = cli_run.main([str(bundle)])
     sys.stdout.flush()
     sys.stderr.flush()

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tm_export.runtime.chart_qa.batch import Outcome, Row, answer_rows
 from tm_export.runtime.chart_qa.chart_reader import Answer, ChartReader, Mode
 from tm_export.runtime.chart_qa.picture import Picture
 from tm_export.runtime.chart_qa.write_text import Choice
-from tm_export.runtime.engines.base import Engine
-from tm_export.runtime.loading.loader import Loader
-from tm_export.runtime.loading.policy import BudgetTooSmall
-from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
-from tm_export.runtime.manifest import Manifest
+from tm_export.runtime.loading.process_budget import loader_within_budget
+from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.measure.memory import MemorySampler
 
 
@@ -26,17 +21,6 @@ class Wishes:
     mode: Mode
     choice: Choice
     max_new_tokens: int | None
-
-
-@dataclass(frozen=True)
-class Machinery:
-    """A bundle, what runs it, and how much memory the process may take."""
-
-    bundle_dir: Path
-    manifest: Manifest
-    engine: Engine
-    memory_budget: int | None
-    prefetch_depth: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,8 @@ def answer_chart(
         QuestionError: the question cannot be put.
         BundleError, BudgetTooSmall, EngineError: as `ChartReader`.
     """
-    with MemorySampler() as memory, _reader(machinery) as reader:
+    with MemorySampler() as memory, loader_within_budget(machinery) as loader:
+        reader = ChartReader(machinery.bundle_dir, machinery.manifest, loader)
         reader.check(question)
         seen = reader.look(picture)
         answer = reader.answer(
@@ -70,22 +55,6 @@ def answer_many(
     machinery: Machinery, rows: tuple[Row, ...], wishes: Wishes, tell: Callable[[int, Outcome], None]
 ) -> tuple[Outcome, ...]:
     """Answers many questions, and tells each; raises as `answer_chart`, but for rows' own problems."""
-    with _reader(machinery) as reader:
+    with loader_within_budget(machinery) as loader:
+        reader = ChartReader(machinery.bundle_dir, machinery.manifest, loader)
         return answer_rows(reader, rows, wishes.mode, wishes.choice, wishes.max_new_tokens, tell)
-
-
-@contextmanager
-def _reader(machinery: Machinery) -> Iterator[ChartReader]:
-    budget = budget_for_blocks(machinery.memory_budget)
-    with Loader(
-        machinery.bundle_dir,
-        machinery.manifest,
-        machinery.engine,
-        memory_budget=budget,
-        prefetch_depth=machinery.prefetch_depth,
-    ) as loader:
-        try:
-            yield ChartReader(machinery.bundle_dir, machinery.manifest, loader)
-        except BudgetTooSmall as error:
-            assert machinery.memory_budget is not None and budget is not None
-            raise for_the_process(error, machinery.memory_budget, budget) from None

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tm_export.runtime.console import BUDGET, OK, USAGE, Complaints, UsageError, exceeded_message
 
 if TYPE_CHECKING:
-    from tm_export.runtime.answer_chart import Answered, Machinery, Wishes
+    from tm_export.runtime.answer_chart import Answered, Wishes
     from tm_export.runtime.chart_qa.batch import Outcome, Row
     from tm_export.runtime.chart_qa.write_text import Written
+    from tm_export.runtime.machinery import Machinery
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Asked:
 def answer_asked(asked: Asked, machinery: Machinery, out: Path | None, complaints: Complaints, *, as_json: bool) -> int:
     """Answers and prints; returns the exit code."""
     from tm_export.runtime.answer_chart import Wishes
+    from tm_export.runtime.chart_qa.batch import rows_of_folder
     from tm_export.runtime.chart_qa.chart_reader import contract_of
     from tm_export.runtime.chart_qa.write_text import Choice
 
@@ -42,13 +44,17 @@ def answer_asked(asked: Asked, machinery: Machinery, out: Path | None, complaint
         max_new_tokens=asked.max_new_tokens,
     )
     contract_of(machinery.manifest)
-    if asked.questions is None and not asked.image.is_dir():
-        if asked.question is None:
-            raise UsageError("--image needs --question, or --questions for many")
-        if out is not None:
-            raise UsageError(f"--out {out} is for many answers, and this is one: leave it out, or add --json")
+    if asked.questions is not None:
+        rows = _rows_of_file(asked, asked.questions)
+    elif asked.question is None:
+        raise UsageError("--image needs --question, or --questions for many")
+    elif asked.image.is_dir():
+        rows = rows_of_folder(asked.image, asked.question)
+    elif out is not None:
+        raise UsageError(f"--out {out} is for many answers, and this is one: leave it out")
+    else:
         return _answer_one(asked.image, asked.question, machinery, wishes, complaints, as_json=as_json)
-    return _answer_many(_rows(asked), machinery, wishes, out, complaints, as_json=as_json)
+    return _answer_many(rows, machinery, wishes, out, complaints, as_json=as_json)
 
 
 def _answer_one(
@@ -125,18 +131,14 @@ def _written_as_json(written: Written) -> Mapping[str, Any]:
     }
 
 
-def _rows(asked: Asked) -> tuple[Row, ...]:
-    from tm_export.runtime.chart_qa.batch import read_rows, rows_of_folder
+def _rows_of_file(asked: Asked, questions: Path) -> tuple[Row, ...]:
+    from tm_export.runtime.chart_qa.batch import read_rows
 
     if not asked.image.is_dir():
         raise UsageError(f"--image {asked.image} is no folder: --questions needs the one with its pictures")
-    if asked.questions is not None:
-        if asked.question is not None:
-            raise UsageError("--question does not go with --questions: give one of them")
-        return read_rows(asked.questions, asked.image)
-    if asked.question is None:
-        raise UsageError("--image needs --question, or --questions for many")
-    return rows_of_folder(asked.image, asked.question)
+    if asked.question is not None:
+        raise UsageError("--question does not go with --questions: give one of them")
+    return read_rows(questions, asked.image)
 
 
 def _answer_many(

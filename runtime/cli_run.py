@@ -5,48 +5,35 @@ Only what parsing needs is imported above the functions, so that `--help` answer
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
 import sys
-from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass
+from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
 from tm_export.runtime.cli_chart import Asked, answer_asked
+from tm_export.runtime.cli_components import Chosen, run_chosen
+from tm_export.runtime.cli_video import Prompt, Schedule, make_prompted
 from tm_export.runtime.console import (
     BUDGET,
-    DIFFERENT,
     INTERRUPTED,
     OK,
     REFUSED,
     USAGE,
     Complaints,
     UsageError,
-    exceeded_message,
     refuse_more_than_the_machine_has,
     without_warnings,
 )
 from tm_export.runtime.units import SizeError, parse_budget
-
-if TYPE_CHECKING:
-    from tm_export.runtime.engines.base import Engine
-    from tm_export.runtime.make_video import MadeVideo
-    from tm_export.runtime.manifest import Manifest
-    from tm_export.runtime.run_bundle import Outcome, Ran, Task
-
-DEFAULT_VIDEO: Final = Path("video.mp4")
 
 NOT_WITH_IMAGE: Final = frozenset({"component", "variant", "inputs", "repeat"})
 NOT_WITH_PROMPT: Final = NOT_WITH_IMAGE | {"image"}
 ONLY_DYNAMIC: Final = frozenset({"lpl_first_step", "lpl_tolerance", "lpl_patience", "lpl_plane"})
 ONLY_WITH_PROMPT: Final = ONLY_DYNAMIC | {"steps", "guidance", "fps", "merge_steps", "schedule", "lpl"}
 ONLY_WITH_IMAGE: Final = frozenset({"question", "questions", "answer", "temperature", "top_p", "max_new_tokens"})
-
-Schedule = Literal["real", "app"]
 
 HELP: Final = """Run a bundle's components, by default on the golden inputs, and compare with the golden outputs.
 
@@ -79,37 +66,14 @@ tm-run out/my_model-executorch --inputs tokens.safetensors --out result.safetens
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A video that is asked for; the names are those of the options."""
-
-    text: str
-    seed: int
-    steps: int | None
-    guidance: float | None
-    fps: float | None
-    merge_steps: int
-    schedule: Schedule
-    lpl: str
-    lpl_first_step: int | None
-    lpl_tolerance: float
-    lpl_patience: int
-    lpl_plane: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class Request:
     """A parsed command line."""
 
     bundle: Path
-    component: str | None
-    variant: str | None
-    inputs: Path | None
+    wanted: Prompt | Asked | Chosen
     out: Path | None
-    prompt: Prompt | None
-    asked: Asked | None
     memory_budget: int | None
     prefetch_depth: int
-    repeat: int
     threads: int | None
     engine: str | None
     proves_files: bool
@@ -270,15 +234,9 @@ def _parse(
         _refuse(given & {"seed"}, " is for --prompt and --image: give one of them, too")
     if lpl != "dynamic":
         _refuse(given & ONLY_DYNAMIC, f" is for --lpl dynamic, and this is --lpl {lpl}")
-    return Request(
-        bundle=bundle,
-        component=component,
-        variant=variant,
-        inputs=inputs,
-        out=out,
-        prompt=None
-        if prompt is None
-        else Prompt(
+    wanted: Prompt | Asked | Chosen
+    if prompt is not None:
+        wanted = Prompt(
             text=prompt,
             seed=seed,
             steps=steps,
@@ -291,10 +249,9 @@ def _parse(
             lpl_tolerance=lpl_tolerance,
             lpl_patience=lpl_patience,
             lpl_plane=_plane(lpl_plane),
-        ),
-        asked=None
-        if image is None
-        else Asked(
+        )
+    elif image is not None:
+        wanted = Asked(
             image=image,
             question=question,
             questions=questions,
@@ -303,10 +260,15 @@ def _parse(
             top_p=top_p,
             seed=seed,
             max_new_tokens=max_new_tokens,
-        ),
+        )
+    else:
+        wanted = Chosen(component=component, variant=variant, inputs=inputs, repeat=repeat)
+    return Request(
+        bundle=bundle,
+        wanted=wanted,
+        out=out,
         memory_budget=budget,
         prefetch_depth=prefetch_depth,
-        repeat=repeat,
         threads=threads,
         engine=engine,
         proves_files=verify_files,
@@ -371,6 +333,7 @@ def _code_of(error: Exception) -> int | None:
 def _answer(request: Request, complaints: Complaints) -> int:
     """Do what is asked, and print what became of it; returns the exit code."""
     from tm_export.runtime.engines import EngineError, choose_engine
+    from tm_export.runtime.machinery import Machinery
     from tm_export.runtime.manifest import read_manifest, verify_files
 
     refuse_more_than_the_machine_has(request.memory_budget)
@@ -381,188 +344,13 @@ def _answer(request: Request, complaints: Complaints) -> int:
         engine = choose_engine(manifest.target, request.engine, request.threads)
     except EngineError as error:
         raise UsageError(str(error)) from error
-    if request.prompt is not None:
-        return _report_video(request, _make_video(request, request.prompt, manifest, engine, complaints), complaints)
-    if request.asked is not None:
-        from tm_export.runtime.answer_chart import Machinery
-
-        machinery = Machinery(request.bundle, manifest, engine, request.memory_budget, request.prefetch_depth)
-        return answer_asked(request.asked, machinery, request.out, complaints, as_json=request.as_json)
-    return _report(request, _run(request, manifest, engine), complaints)
-
-
-def _run(request: Request, manifest: Manifest, engine: Engine) -> Outcome:
-    from tm_export.runtime.run_bundle import run_tasks
-    from tm_export.runtime.tensor_files import write_tensors
-
-    tasks = _tasks(request, manifest)
-    if request.out is not None and len(tasks) > 1:
-        names = ", ".join(f"{task.component} ({task.variant})" for task in tasks)
-        raise UsageError(f"--out takes the outputs of one variant, this runs {names}: add --component and --variant")
-    outcome = run_tasks(
-        request.bundle,
-        manifest,
-        engine,
-        tasks,
-        memory_budget=request.memory_budget,
-        prefetch_depth=request.prefetch_depth,
-        repeat=request.repeat,
-    )
-    if request.out is not None:
-        write_tensors(request.out, outcome.ran[0].outputs)
-    return outcome
-
-
-def _make_video(
-    request: Request, prompt: Prompt, manifest: Manifest, engine: Engine, complaints: Complaints
-) -> MadeVideo:
-    from tm_export.runtime.make_video import VideoRequest, make_video
-    from tm_export.runtime.text_to_video.options import VideoOptions
-    from tm_export.runtime.text_to_video.progress import SilentProgress, progress_on
-
-    wishes = {name: value for name, value in asdict(prompt).items() if name not in ("text", "seed")}
-    wanted = VideoRequest(prompt.text, VideoOptions(**wishes), prompt.seed, request.out or DEFAULT_VIDEO)
-    return make_video(
-        request.bundle,
-        manifest,
-        engine,
-        wanted,
-        SilentProgress() if request.as_json else progress_on(sys.stderr),
-        complaints.warn,
-        memory_budget=request.memory_budget,
-        prefetch_depth=request.prefetch_depth,
-    )
-
-
-def _report_video(request: Request, made: MadeVideo, complaints: Complaints) -> int:
-    """Print how the video was made; returns the exit code."""
-    from tm_export.runtime.measure.readable import in_bytes
-
-    over = request.memory_budget is not None and made.peak_rss_bytes > request.memory_budget
-    code, complaint = OK, ""
-    if over:
-        assert request.memory_budget is not None
-        code, complaint = BUDGET, exceeded_message("the process", made.peak_rss_bytes, request.memory_budget)
-    sampled, sampling = made.video.sampled, made.sampling
-    if request.as_json:
-        answer = {
-            "exit_code": code,
-            "video": str(made.path),
-            "sheet": str(made.sheet),
-            "text": made.tokens.text,
-            "steps": sampling.steps,
-            "evaluations": sampled.evaluations,
-            "leapt_share": sampled.leapt_share,
-            "merged_evaluations": min(sampled.evaluations, sampling.merge_steps),
-            "seconds": dict(made.video.seconds),
-            "loads": made.video.loads,
-            "peak_rss_bytes": made.peak_rss_bytes,
-        }
-        print(json.dumps(answer | ({"error": complaint} if complaint else {}), indent=2))
-    else:
-        merged = min(sampled.evaluations, sampling.merge_steps)
-        print(f"{sampled.evaluations} network evaluations for {sampling.steps} steps, {merged} of them merged")
-        if sampled.evaluations < sampling.steps:
-            saved = 1 - sampled.evaluations / sampling.steps
-            print(f"leap: {saved:.0%} of the evaluations saved, {sampled.leapt_share:.0%} of the noise range leapt")
-        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in made.video.seconds.items())
-        print(f"{stages}; {made.video.loads} loads; peak RSS {in_bytes(made.peak_rss_bytes)}")
-        print(f"{made.path}, {made.sheet}")
-    if complaint:
-        complaints.say(complaint)
-    return code
-
-
-def _tasks(request: Request, manifest: Manifest) -> tuple[Task, ...]:
-    from tm_export.runtime.run_bundle import golden_tasks, task_of_inputs
-    from tm_export.runtime.tensor_files import read_tensors
-
-    if request.inputs is None:
-        return golden_tasks(request.bundle, manifest, request.component, request.variant)
-    return (task_of_inputs(manifest, request.component, request.variant, read_tensors(request.inputs)),)
-
-
-def _report(request: Request, outcome: Outcome, complaints: Complaints) -> int:
-    """Print what became of the runs; returns the exit code."""
-    from tm_export.runtime.measure.readable import in_bytes
-
-    code, complaint = _verdict(request, outcome)
-    if request.as_json:
-        print(
-            json.dumps({"exit_code": code, **_as_json(outcome)} | ({"error": complaint} if complaint else {}), indent=2)
-        )
-    else:
-        for ran in outcome.ran:
-            _print_run(ran)
-        print(f"peak RSS {in_bytes(outcome.peak_rss_bytes)}")
-    if complaint:
-        complaints.say(complaint)
-    return code
-
-
-def _verdict(request: Request, outcome: Outcome) -> tuple[int, str]:
-    from tm_export.runtime.golden_check import MIN_PSNR_DB
-
-    different = [(ran.task, found) for ran in outcome.ran for found in ran.differences if not found.passed]
-    if different:
-        task, found = different[0]
-        return DIFFERENT, (
-            f"output {found.output!r} of {task.component!r} ({task.variant}) differs from the golden one: "
-            f"largest error {found.max_abs_error:.3g}, {_psnr(found.psnr_db)}, at least {MIN_PSNR_DB:.0f} dB are "
-            "needed; export again on this machine, or see reports/parity.json for what was measured there"
-        )
-    if request.memory_budget is not None and outcome.peak_rss_bytes > request.memory_budget:
-        return BUDGET, exceeded_message("the process", outcome.peak_rss_bytes, request.memory_budget)
-    return OK, ""
-
-
-def _print_run(ran: Ran) -> None:
-    from tm_export.runtime.measure.readable import in_milliseconds
-
-    times = f"{in_milliseconds(ran.seconds[0] * 1e3)}"
-    if len(ran.seconds) > 1:
-        times = f"first {times}, median {in_milliseconds(statistics.median(ran.seconds) * 1e3)} of {len(ran.seconds)}"
-    print(f"{ran.task.component} ({ran.task.variant}): {times}, loads included")
-    for spec, array in ran.outputs.items():
-        print(f"  {spec}: {array.dtype}{list(array.shape)}")
-    for found in ran.differences:
-        verdict = "same as golden" if found.passed else "DIFFERS from golden"
-        print(f"  {found.output}: {verdict}: largest error {found.max_abs_error:.3g}, {_psnr(found.psnr_db)}")
-
-
-def _psnr(psnr_db: float) -> str:
-    if psnr_db == math.inf:
-        return "equal"
-    return "no PSNR" if psnr_db == -math.inf else f"PSNR {psnr_db:.1f} dB"
-
-
-def _as_json(outcome: Outcome) -> Mapping[str, Any]:
-    return {
-        "peak_rss_bytes": outcome.peak_rss_bytes,
-        "runs": [
-            {
-                "component": ran.task.component,
-                "variant": ran.task.variant,
-                "seconds": list(ran.seconds),
-                "outputs": {name: f"{array.dtype}{list(array.shape)}" for name, array in ran.outputs.items()},
-                "golden": [
-                    {
-                        "output": found.output,
-                        "max_abs_error": _finite(found.max_abs_error),
-                        "psnr_db": _finite(found.psnr_db),
-                        "passed": found.passed,
-                    }
-                    for found in ran.differences
-                ],
-            }
-            for ran in outcome.ran
-        ],
-    }
-
-
-def _finite(value: float) -> float | None:
-    """JSON knows no infinity."""
-    return value if math.isfinite(value) else None
+    machinery = Machinery(request.bundle, manifest, engine, request.memory_budget, request.prefetch_depth)
+    wanted, out, as_json = request.wanted, request.out, request.as_json
+    if isinstance(wanted, Prompt):
+        return make_prompted(wanted, machinery, out, complaints, as_json=as_json)
+    if isinstance(wanted, Asked):
+        return answer_asked(wanted, machinery, out, complaints, as_json=as_json)
+    return run_chosen(wanted, machinery, out, complaints, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from tm_export.runtime.console import UsageError
-from tm_export.runtime.engines.base import Array, Engine
-from tm_export.runtime.manifest import Manifest
+from tm_export.runtime.engines.base import Array
+from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.measure.memory import MemorySampler
 from tm_export.runtime.text_to_video.contact_sheet import ContactSheet
 from tm_export.runtime.text_to_video.generate import Video, contract_of, generate
@@ -51,15 +51,7 @@ class MadeVideo:
 
 
 def make_video(
-    bundle_dir: Path,
-    manifest: Manifest,
-    engine: Engine,
-    request: VideoRequest,
-    progress: Progress,
-    warn: Callable[[str], None],
-    *,
-    memory_budget: int | None = None,
-    prefetch_depth: int = 1,
+    machinery: Machinery, request: VideoRequest, progress: Progress, warn: Callable[[str], None]
 ) -> MadeVideo:
     """Makes the video of a prompt; `warn` is told what is amiss with the prompt.
 
@@ -73,10 +65,10 @@ def make_video(
     """
     if request.out.suffix.lower() != SUFFIX:
         raise UsageError(f"--out {request.out} is no name for a video: end it in {SUFFIX}")
-    contract = contract_of(manifest)
+    contract = contract_of(machinery.manifest)
     sampling = sampling_of(request.options, contract)
-    contract_of(manifest, sampling)
-    tokens = tokenize(request.prompt, read_tokenizer(bundle_dir, contract), contract)
+    contract_of(machinery.manifest, sampling)
+    tokens = tokenize(request.prompt, read_tokenizer(machinery.bundle_dir, contract), contract)
     for complaint in complaints_of(tokens, contract.text_tokens):
         warn(complaint)
     sheet = ContactSheet(contract.frames)
@@ -91,15 +83,15 @@ def make_video(
 
         try:
             video = generate(
-                bundle_dir,
-                manifest,
-                engine,
+                machinery.bundle_dir,
+                machinery.manifest,
+                machinery.engine,
                 tokens,
                 sampling,
                 request.seed,
                 show,
-                memory_budget=memory_budget,
-                prefetch_depth=prefetch_depth,
+                memory_budget=machinery.memory_budget,
+                prefetch_depth=machinery.prefetch_depth,
                 progress=progress,
             )
         except KeyboardInterrupt:

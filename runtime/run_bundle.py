@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tm_export.runtime.engines.base import Array, Engine, EngineError, require_fit
+from tm_export.runtime.engines.base import Array, EngineError, require_fit
 from tm_export.runtime.golden_check import Difference, difference
-from tm_export.runtime.loading.loader import Loader
-from tm_export.runtime.loading.policy import BudgetTooSmall
-from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
+from tm_export.runtime.loading.process_budget import loader_within_budget
+from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.manifest import BundleError, Manifest
 from tm_export.runtime.measure.memory import MemorySampler
 from tm_export.runtime.tensor_files import TensorFileError, read_tensors
@@ -102,35 +101,16 @@ def task_of_inputs(manifest: Manifest, component: str | None, variant: str | Non
     return Task(chosen.name, specs.name, inputs, None)
 
 
-def run_tasks(
-    bundle_dir: Path,
-    manifest: Manifest,
-    engine: Engine,
-    tasks: Sequence[Task],
-    *,
-    memory_budget: int | None,
-    prefetch_depth: int,
-    repeat: int,
-) -> Outcome:
+def run_tasks(machinery: Machinery, tasks: Sequence[Task], repeat: int) -> Outcome:
     """Runs each task `repeat` times, one task after another, as one schedule.
-
-    `memory_budget` bounds the whole process; what it holds now is taken off.
 
     Raises:
         BudgetTooSmall: the tasks cannot run within the budget, or turned out to take more than was reckoned.
         EngineError: the engine refuses a block or fails.
     """
-    blocks_budget = budget_for_blocks(memory_budget)
     ran = []
-    with (
-        MemorySampler() as sampler,
-        Loader(bundle_dir, manifest, engine, memory_budget=blocks_budget, prefetch_depth=prefetch_depth) as loader,
-    ):
-        try:
-            loader.schedule([(task.component, task.variant) for task in tasks for _ in range(repeat)])
-        except BudgetTooSmall as error:
-            assert memory_budget is not None and blocks_budget is not None
-            raise for_the_process(error, memory_budget, blocks_budget) from None
+    with MemorySampler() as sampler, loader_within_budget(machinery) as loader:
+        loader.schedule([(task.component, task.variant) for task in tasks for _ in range(repeat)])
         for task in tasks:
             outputs: dict[str, Array] = {}
             seconds = []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
 from tokenizers import Tokenizer
 
 from tm_export.runtime.manifest import ChartQa
+from tm_export.runtime.plain_text import place_of_no_text
 
 TEXT: Final = -1
 """The visual place of a token of text."""
@@ -33,7 +33,12 @@ def prompt_of(question: str, tokenizer: Tokenizer, contract: ChartQa, *, program
         QuestionError: the question is empty, has characters that are no text, or is too long.
     """
     asked = question.strip()
-    _require_text(asked)
+    if not asked:
+        raise QuestionError("the question is empty: ask something about the chart")
+    if (place := place_of_no_text(asked)) is not None:
+        raise QuestionError(
+            f"the question has U+{ord(asked[place]):04X} at position {place}, which is no text: remove it"
+        )
     suffix = contract.program_suffix if program else ""
     before, after = (
         tokenizer.encode(text, add_special_tokens=False).ids
@@ -49,14 +54,3 @@ def prompt_of(question: str, tokenizer: Tokenizer, contract: ChartQa, *, program
     ids = (*before, *[0] * contract.visual_tokens, *after)
     places = (*[TEXT] * len(before), *range(contract.visual_tokens), *[TEXT] * len(after))
     return Prompt(ids, places)
-
-
-def _require_text(question: str) -> None:
-    if not question:
-        raise QuestionError("the question is empty: ask something about the chart")
-    for place, character in enumerate(question):
-        kind = unicodedata.category(character)
-        if kind == "Cs" or (kind == "Cc" and not character.isspace()):
-            raise QuestionError(
-                f"the question has U+{ord(character):04X} at position {place}, which is no text: remove it"
-            )

@@ -15,8 +15,8 @@ from tm_export.runtime.loading.events import Event, EventKind
 from tm_export.runtime.loading.heap import give_back_free_memory
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.page_in import page_in
-from tm_export.runtime.loading.policy import BudgetTooSmall
-from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
+from tm_export.runtime.loading.process_budget import loader_within_budget
+from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.manifest import Block, Manifest, Variant
 from tm_export.runtime.measure.inputs import inputs_for
 from tm_export.runtime.measure.machine import OtherLoad, storage_bytes_read
@@ -47,16 +47,11 @@ def record_variant(
     blocks = _blocks(manifest, component, variant)
     files = tuple(dict.fromkeys(bundle_dir / path for block, _ in blocks for path in block.files))
     loads = _Loads(bundle_dir, manifest, component, engine, blocks)
-    blocks_budget = budget_for_blocks(options.memory_budget)
+    machinery = Machinery(bundle_dir, manifest, engine, options.memory_budget, options.prefetch_depth)
     with MemorySampler() as sampler:
-        with Loader(
-            bundle_dir,
-            manifest,
-            engine,
-            memory_budget=blocks_budget,
-            prefetch_depth=options.prefetch_depth,
-        ) as loader:
-            _schedule(loader, component, variant, options, blocks_budget)
+        with loader_within_budget(machinery) as loader:
+            # One run more than there are: a schedule's last run also closes every block, which no other run does.
+            loader.schedule([(component, variant)] * (options.warmup + options.runs + 1))
             others = OtherLoad()
             runs = tuple(_run(loader, component, variant, inputs.arrays, options))
             other_load_cores = others.cores()
@@ -87,16 +82,6 @@ def _blocks(manifest: Manifest, component: str, variant: str) -> tuple[tuple[Blo
     found = manifest.component(component)
     names = dict.fromkeys(call.block for call in found.variant(variant).calls)
     return tuple((found.block(name), manifest.variant(component, name, variant)) for name in names)
-
-
-def _schedule(loader: Loader, component: str, variant: str, options: BenchOptions, blocks_budget: int | None) -> None:
-    # One run more than there are: a schedule's last run also closes every block, which no other run does.
-    runs = [(component, variant)] * (options.warmup + options.runs + 1)
-    try:
-        loader.schedule(runs)
-    except BudgetTooSmall as error:
-        assert options.memory_budget is not None and blocks_budget is not None, "without a budget none is too small"
-        raise for_the_process(error, options.memory_budget, blocks_budget) from None
 
 
 def _run(

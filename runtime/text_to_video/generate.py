@@ -9,9 +9,8 @@ from pathlib import Path
 
 from tm_export.runtime.engines.base import Array, Engine
 from tm_export.runtime.fitted import fitted
-from tm_export.runtime.loading.loader import Loader
-from tm_export.runtime.loading.policy import BudgetTooSmall
-from tm_export.runtime.loading.process_budget import budget_for_blocks, for_the_process
+from tm_export.runtime.loading.process_budget import loader_within_budget
+from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.manifest import BundleError, Manifest, TextToVideo
 from tm_export.runtime.text_to_video.decode import decode_pictures, decode_windows, decoding_runs
 from tm_export.runtime.text_to_video.noise import noise_of_seed
@@ -73,20 +72,9 @@ def generate(
     """
     report = progress or SilentProgress()
     video = contract_of(manifest, sampling)
-    blocks_budget = budget_for_blocks(memory_budget)
-    with Loader(
-        bundle_dir,
-        manifest,
-        engine,
-        memory_budget=blocks_budget,
-        prefetch_depth=prefetch_depth,
-        tell=report.block,
-    ) as loader:
-        try:
-            loader.schedule(_runs(video, sampling))
-        except BudgetTooSmall as error:
-            assert memory_budget is not None and blocks_budget is not None
-            raise for_the_process(error, memory_budget, blocks_budget) from None
+    machinery = Machinery(bundle_dir, manifest, engine, memory_budget, prefetch_depth)
+    with loader_within_budget(machinery, report.block) as loader:
+        loader.schedule(_runs(video, sampling))
         start = time.perf_counter()
         report.at(Place("text", 1, 1))
         text = {"input_ids": tokens.input_ids_BL, "mask": tokens.mask_BL}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +10,7 @@ from tokenizers import Tokenizer
 
 from tm_export.runtime.engines.base import Array
 from tm_export.runtime.manifest import TextToVideo
+from tm_export.runtime.plain_text import place_of_no_text
 from tm_export.runtime.text_to_video.clean import clean_prompt
 
 PADDING: Final = 0
@@ -46,7 +46,10 @@ def tokenize(prompt: str, tokenizer: Tokenizer, video: TextToVideo) -> Tokens:
         PromptError: the prompt is empty, has control characters or broken characters in it, or leaves nothing that
             the tokenizer knows.
     """
-    _require_text(prompt)
+    if not prompt.strip():
+        raise PromptError("the prompt is empty: say in words what the video shows")
+    if (place := place_of_no_text(prompt)) is not None:
+        raise PromptError(f"the prompt has U+{ord(prompt[place]):04X} at position {place}, which is no text: remove it")
     if not clean_prompt(prompt, video.cleaning).strip():
         raise PromptError(f"the prompt {prompt!r} is empty once it is cleaned: say in words what the video shows")
     text = clean_prompt(prompt + video.prompt_suffix, video.cleaning)
@@ -62,12 +65,3 @@ def tokenize(prompt: str, tokenizer: Tokenizer, video: TextToVideo) -> Tokens:
     input_ids_BL[0, : len(ids)] = ids
     mask_BL = (np.arange(video.text_tokens) < len(ids)).astype(np.float32)[None]
     return Tokens(input_ids_BL, mask_BL, text, max(0, len(encoding.ids) - room), unknown)
-
-
-def _require_text(prompt: str) -> None:
-    if not prompt.strip():
-        raise PromptError("the prompt is empty: say in words what the video shows")
-    for place, character in enumerate(prompt):
-        kind = unicodedata.category(character)
-        if kind == "Cs" or (kind == "Cc" and not character.isspace()):
-            raise PromptError(f"the prompt has U+{ord(character):04X} at position {place}, which is no text: remove it")

@@ -175,7 +175,7 @@ def test_one_question_about_a_folder(run, picture, tmp_path):
         (("--image", "FOLDER", "--questions", "FOLDER/bare.csv"), "bare.csv has no rows"),
         (("--image", "FOLDER", "--questions", "FOLDER/chart.png"), "chart.png cannot be read"),
         (("--image", "FOLDER/void", "--question", "a"), "void has no pictures"),
-        (("--image", "PICTURE", "--question", "a", "--out", "FOLDER/a.csv"), "is for many answers, and this is one"),
+        (("--image", "PICTURE", "--question", "a", "--out", "FOLDER/a.csv"), "and this is one: leave it out"),
         (("--image", "PICTURE", "--question", "a", "--component", "llm"), "--component does not go with --image"),
         (("--image", "PICTURE", "--prompt", "a"), "--image does not go with --prompt"),
         (("--image", "PICTURE", "--question", "a", "--temperature", "-1"), "--temperature"),

@@ -67,7 +67,7 @@ def test_every_block_is_loaded_once_and_frames_are_those_of_the_states(made: Mad
 
 
 def test_a_budget_too_small_is_told_of_the_process(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tm_export.runtime.text_to_video.generate.budget_for_blocks", lambda budget: 1000)
+    monkeypatch.setattr("tm_export.runtime.loading.process_budget.budget_for_blocks", lambda budget: 1000)
     with pytest.raises(BudgetTooSmall, match="the least --memory-budget that works is"):
         generated(made, no_leap(10), 10**9)
 
