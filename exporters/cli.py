@@ -140,7 +140,9 @@ def _parse(
             rich_help_panel=_HOW,
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Conversions that run at a time.", rich_help_panel=_HOW)] = 1,
+    jobs: Annotated[
+        int, typer.Option(help="Conversions that run at a time; each takes memory.", rich_help_panel=_HOW)
+    ] = 2,
     verify: Annotated[
         Extent,
         typer.Option(

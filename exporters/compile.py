@@ -6,7 +6,9 @@ Each stage is a function from one typed value to the next; this file says in whi
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
@@ -99,31 +101,46 @@ def _verified(
 def _converted(
     source: ModelSource, target: Target, asked: ExportOptions, workshop: Workshop, report: Progress
 ) -> Generator[tuple[Prepared, ExportOptions, Converted]]:
-    """Every component, prepared and converted, with its options.
+    """Every component, prepared and converted, with its options, in the model's order.
 
-    While one is being converted, which workers do, the next is captured; and while that one is being converted, the
-    caller can verify the first.
+    While workers convert some, the next are captured, and the caller can verify those that are done. A component of
+    more programs than can be begun with is finished before the next is begun with, so that jobs stay as many as asked.
     """
-    done: tuple[Prepared, ExportOptions, Converted] | None = None
-    running: tuple[Prepared, ExportOptions, Conversion] | None = None
+    running: deque[tuple[Prepared, ExportOptions, Conversion]] = deque()
     try:
         for component in source.components:
             options = options_for(component, target, asked)
             if options.precision != target.precision(asked):
                 report.say(f"{component.name} is computed in fp32, which it needs, its weights stored in 16 bits")
             prepared = prepare(component, options, report)
-            if running is not None:
-                done = (running[0], running[1], running[2].finish())
-            running = (prepared, options, Conversion(prepared, target, options, workshop, report))
-            if done is not None:
-                yield done
-        assert running is not None
-        done = (running[0], running[1], running[2].finish())
-        running = None
-        yield done
+            done = []
+            while any(conversion.has_more for _, _, conversion in running):
+                done.append(_finished(running))
+            while len(jobs := _unfinished(running)) >= workshop.jobs:
+                wait(jobs, return_when=FIRST_COMPLETED)
+            at_once = workshop.jobs - len(jobs)
+            conversion = Conversion(prepared, target, options, workshop, report, at_once=at_once)
+            running.append((prepared, options, conversion))
+            while len(running) > 1 and not running[0][2].unfinished:
+                done.append(_finished(running))
+            yield from done
+        while running:
+            yield _finished(running)
     finally:
-        if running is not None:
-            running[2].cancel()
+        for _, _, conversion in running:
+            conversion.cancel()
+
+
+def _unfinished(running: Iterable[tuple[Prepared, ExportOptions, Conversion]]) -> list[Future[int]]:
+    return [job for _, _, conversion in running for job in conversion.unfinished]
+
+
+def _finished(running: deque[tuple[Prepared, ExportOptions, Conversion]]) -> tuple[Prepared, ExportOptions, Converted]:
+    """The first of these, once it is converted."""
+    prepared, options, conversion = running[0]
+    converted = conversion.finish()
+    running.popleft()
+    return prepared, options, converted
 
 
 def plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Workshop:
     bundle: Path
     scratch: Path
     journal: Journal
-    jobs: int = 1
+    jobs: int
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,20 @@ class Conversion:
     """A component on its way to artifacts: its first programs are being converted, while the caller does other things.
 
     Either `finish` or `cancel` it.
+
+    Args:
+        at_once: so many programs at most are begun with; `finish` takes as many as there may be jobs.
     """
 
     def __init__(
-        self, prepared: Prepared, target: Target, options: ExportOptions, workshop: Workshop, report: Progress
+        self,
+        prepared: Prepared,
+        target: Target,
+        options: ExportOptions,
+        workshop: Workshop,
+        report: Progress,
+        *,
+        at_once: int,
     ) -> None:
         self._converter = _Converter(prepared, target, options, workshop, report)
         self._label, self._jobs, self._report = f"{prepared.source.name}: programs converted", workshop.jobs, report
@@ -82,14 +93,25 @@ class Conversion:
             groups.setdefault(block.structure, []).append(i)
         self._programs = len(groups)
         self._pending = [group for group in groups.values() if not self._converter.finished(group)]
-        self._running = [self._converter.start(group) for group in self._pending[: self._jobs]]
+        self._running = [self._converter.start(group) for group in self._pending[:at_once]]
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are programs that have not been begun with."""
+        return len(self._running) < len(self._pending)
+
+    @property
+    def unfinished(self) -> list[Future[int]]:
+        """The conversions that are under way."""
+        return [each.emission.job for each in self._running if not each.emission.job.done()]
 
     def finish(self) -> Converted:
         """Write the artifacts of all blocks to the component's folder in the bundle; raises `ConversionRefused`."""
         converter, started = self._converter, len(self._running)
         for number, group in enumerate(counted(self._pending, self._label, self._report)):
             if number >= started:
-                converter.finish(self._running.pop(0))
+                if len(self._running) == self._jobs:
+                    converter.finish(self._running.pop(0))
                 self._running.append(converter.start(group))
         while self._running:
             converter.finish(self._running.pop(0))

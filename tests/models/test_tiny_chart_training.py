@@ -1,6 +1,7 @@
 """How `tinychart-tiny` is trained: what a batch holds, that losses fall, and that the weights come out."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,17 @@ from torch.nn import functional as F
 from tm_export.models.tinychart.connector import Connector
 from tm_export.models.tinychart.language_model import LanguageModel
 from tm_export.models.tinychart.tiny import WEIGHTS
-from tm_export.models.tinychart.tiny.answering_stage import ChartModel, answering_losses, batch_of, random_batch
+from tm_export.models.tinychart.tiny import answering_stage as answering_module
+from tm_export.models.tinychart.tiny import reading_stage as reading_module
+from tm_export.models.tinychart.tiny import relating_stage as relating_module
+from tm_export.models.tinychart.tiny.answering_stage import (
+    ChartModel,
+    answering_losses,
+    batch_of,
+    ids_of_words,
+    random_batch,
+    values_of_names,
+)
 from tm_export.models.tinychart.tiny.charts import chart_rng, draw, random_chart
 from tm_export.models.tinychart.tiny.dataset import (
     BLANK_DIGIT,
@@ -29,6 +40,7 @@ from tm_export.models.tinychart.tiny.held_out import held_out_questions
 from tm_export.models.tinychart.tiny.publish import trained_networks
 from tm_export.models.tinychart.tiny.questions import is_held_out, questions_of, table_question
 from tm_export.models.tinychart.tiny.reading_stage import Reader, reading_losses
+from tm_export.models.tinychart.tiny.relating_stage import Relater, relating_losses
 from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
 from tm_export.models.tinychart.tokenizer import TOKENIZER
 from tm_export.models.tinychart.vision_tower import VisionTower
@@ -107,20 +119,28 @@ def test_held_out_questions_are_held_out_and_of_all_kinds_in_turn():
     assert held_out_questions(5) == questions[:5]
 
 
-@pytest.mark.parametrize("case", ["reading", "answering"])
-def test_the_loss_of_a_stage_falls(case, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr("tm_export.models.tinychart.tiny.reading_stage.PICTURES", 4)
-    monkeypatch.setattr("tm_export.models.tinychart.tiny.answering_stage.PICTURES", 2)
+def reading_stage(charts, tokenizer):
+    model = Reader()
+    return Stage("reading", model, partial(reading_losses, model, charts), 25, learning_rate=1e-3, seed=1)
+
+
+def relating_stage(charts, tokenizer):
+    model = Relater(Reader().tower)
+    return Stage("relating", model, partial(relating_losses, model, charts), 25, learning_rate=1e-3, seed=1)
+
+
+def answering_stage(charts, tokenizer):
+    model = ChartModel(Relater(Reader().tower), tokenizer)
+    return Stage("answering", model, partial(answering_losses, model, charts, tokenizer), 25, learning_rate=1e-3)
+
+
+@pytest.mark.parametrize("make", [reading_stage, relating_stage, answering_stage])
+def test_the_loss_of_a_stage_falls(make, tokenizer, tmp_path, monkeypatch):
+    for module in (reading_module, relating_module, answering_module):
+        monkeypatch.setattr(module, "PICTURES", 2 if module is answering_module else 4)
     charts = [draw_small(0, number) for number in range(2)]
     torch.manual_seed(0)
-    if case == "reading":
-        model = Reader()
-        stage = Stage(
-            case, model, lambda g: reading_losses(model, charts, len(CLASSES), g), 25, learning_rate=1e-3, seed=1
-        )
-    else:
-        whole = ChartModel(Reader())
-        stage = Stage(case, whole, lambda g: answering_losses(whole, charts, tokenizer, g), 25, learning_rate=1e-3)
+    stage = make(charts, tokenizer)
     before = float(stage.losses(torch.Generator().manual_seed(5))["loss"].detach())
     assert run_stage(stage, tmp_path)
     after = float(stage.losses(torch.Generator().manual_seed(5))["loss"].detach())
@@ -132,8 +152,8 @@ def test_the_loss_of_a_stage_falls(case, tokenizer, tmp_path, monkeypatch):
 def test_training_sees_what_the_exported_networks_compute(tokenizer, tmp_path):
     """The published weights, through the loop that writes greedily, give the training model's likeliest tokens."""
     torch.manual_seed(0)
-    model = ChartModel(Reader()).eval()
-    torch.save({"mean": model.state_dict()}, tmp_path / "writing.pt")
+    model = ChartModel(Relater(Reader().tower), tokenizer).eval()
+    torch.save({"mean": model.state_dict()}, tmp_path / "answering.pt")
     (tmp_path / "log.jsonl").write_text("{}\n")
     write_networks(trained_networks(tmp_path), tmp_path, tmp_path / "out")
     assert {path.stem for path in (tmp_path / "out").glob("*.safetensors")} == {"vision_tower", "connector", "llm"}
@@ -141,11 +161,37 @@ def test_training_sees_what_the_exported_networks_compute(tokenizer, tmp_path):
     drawn = draw_small(0, 2)
     asked = dialogue(tokenizer, questions_of(drawn.chart, chart_rng(0, 2))[0], program=True)
     batch = batch_of([drawn], torch.zeros(1, dtype=torch.int64), [asked])
-    logits_NV = model(batch)[0][0]
-    first = len(asked.before) + VISION_TOWER.tokens_out + len(asked.question) - 1
-    visual = model.connector(model.reader.tower(pixels_of([drawn])))
+    logits_TV, _ = model(batch)
+    visual = model.connector(model.tower(pixels_of([drawn])))
     (written,) = write_greedily(model.llm, visual, [(asked.before, asked.question)], stop=-1, most=1)
-    assert written == [int(logits_NV[first].argmax())]
+    assert written == [int(logits_TV[0].argmax())]
+
+
+@torch.no_grad()
+def test_the_logits_over_a_shared_beginning_are_those_of_whole_sequences(tokenizer):
+    torch.manual_seed(0)
+    model = ChartModel(Relater(Reader().tower), tokenizer).eval()
+    batch = random_batch([draw_small(0, number) for number in range(3)], tokenizer, torch.Generator().manual_seed(0))
+    visual_BPC = model.connector(model.tower(batch.pixels_BCHW))
+    x_DNC = model.llm.model.embed_tokens(batch.ids_DN)
+    x_DNC[:, batch.before : batch.before + visual_BPC.shape[1]] = visual_BPC[batch.owner_D]
+    whole_TV = model.llm.logits(x_DNC)[batch.targets_DN != IGNORED]
+    torch.testing.assert_close(model(batch)[0], whole_TV, rtol=1e-4, atol=1e-4)
+
+
+def test_a_name_in_a_question_has_the_value_that_the_chart_gives_it(tokenizer):
+    """Against the answers of look-ups, which are made of the chart and not of ids."""
+    words = ids_of_words(tokenizer)
+    for index in range(40):
+        drawn = draw_small(0, index)
+        (lookup,) = [q for q in questions_of(drawn.chart, chart_rng(3, index)) if q.kind == "lookup"]
+        dialogues = [dialogue(tokenizer, lookup, program=program) for program in (True, False)]
+        batch = batch_of([drawn], torch.zeros(2, dtype=torch.int64), dialogues)
+        found = values_of_names(batch, words)
+        after = batch.ids_DN[:, batch.before + VISION_TOWER.tokens_out :]
+        assert [row for row, _, _ in found] == [0, 1]
+        assert all(words[int(after[row, place])] in lookup.text for row, place, _ in found)
+        assert [str(value) for _, _, value in found] == [lookup.answer] * 2
 
 
 def test_the_sizes_fit_each_other():

@@ -1,7 +1,7 @@
 """How each kind of question is put.
 
 `{a}` and `{b}` are values' names, `{bar}` and `{bars}` what the parts of the chart are called, `{limit}` a number.
-The last phrasing of each kind is held out of training; all its words occur in phrasings that are trained.
+One phrasing of each kind is held out of training; all its words occur in phrasings that are trained.
 """
 
 from typing import Final
@@ -92,3 +92,11 @@ PHRASINGS: Final[dict[str, tuple[str, ...]]] = {
         "Is {a} larger than {b}?",
     ),
 }
+
+HELD_OUT: Final = {kind: len(phrasings) - 1 for kind, phrasings in PHRASINGS.items()} | {
+    "sum_two": 0,
+    "sum_all": 0,
+    "count": 1,
+}
+"""The number of the phrasing that is held out: the last, but for kinds whose last has no word for which the published
+rule asks for a program. It sends "total" and "larger" to the direct answer, and no small network adds in its head."""

@@ -21,11 +21,9 @@ def trained_networks(work: Path) -> dict[str, dict[str, Tensor]]:
     Args:
         work: a folder in which `train.py` has come to its end.
     """
-    mean = mean_of(work / "writing.pt")
-    return {
-        name: below(mean, f"{key}.")
-        for name, key in (("vision_tower", "reader.tower"), ("connector", "connector"), ("llm", "llm"))
-    }
+    mean = mean_of(work / "answering.pt")
+    networks = {"vision_tower": "tower", "connector": "connector", "llm": "llm"}
+    return {name: below(mean, f"{key}.") for name, key in networks.items()}
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tm_export.models.tinychart.tiny.chart import Chart
-from tm_export.models.tinychart.tiny.phrasings import PHRASINGS
+from tm_export.models.tinychart.tiny.phrasings import HELD_OUT, PHRASINGS
 from tm_export.models.tinychart.tiny.programs import Item, Operands, Row, answer_text, write_program
 
 TABLE_TEXT: Final = "Generate underlying data table for the chart."
@@ -53,7 +53,7 @@ def questions_of(chart: Chart, rng: random.Random) -> tuple[Question, ...]:
 def is_held_out(question: Question) -> bool:
     """Return whether the question's phrasing is kept from training."""
     kind = question.kind
-    return kind in PHRASINGS and question.template == f"{kind}/{len(PHRASINGS[kind]) - 1}"
+    return kind in HELD_OUT and question.template == f"{kind}/{HELD_OUT[kind]}"
 
 
 def table_question(chart: Chart) -> Question:

@@ -1,8 +1,6 @@
-"""The first stages: the vision tower learns to read, from the merged token that holds the patch of a label.
+"""The first stage: the vision tower learns to read, from the merged token that holds the patch of a label.
 
-It learns to name the label's own text first, and then what belongs to it: of a name the values, of a value the name.
-
-Legend: B pictures, n merged tokens, N patches, C channels.
+Legend: B pictures, n merged tokens, N patches, L labels, C channels.
 """
 
 from collections.abc import Sequence
@@ -46,36 +44,35 @@ class Reader(nn.Module):
         return out
 
 
-def reading_losses(model: Reader, charts: Sequence[DrawnChart], classes: int, generator: torch.Generator) -> Losses:
-    """Return the loss of all labels of some pictures; see `label_losses`.
+def reading_losses(model: Reader, charts: Sequence[DrawnChart], generator: torch.Generator) -> Losses:
+    """Return the loss of what the labels of some pictures read; see `losses_of_labels`.
 
     Args:
         model: what is trained.
         charts: to choose from.
-        classes: so many of the first classes count.
         generator: of the choice.
     """
     picked = [charts[i] for i in torch.randint(len(charts), (PICTURES,), generator=generator).tolist()]
-    return label_losses(model(*model.tower.vision_model(pixels_of(picked))), picked, classes)
+    out_BNX = model(*model.tower.vision_model(pixels_of(picked)))
+    picture_L = torch.cat([torch.full((len(chart.labels),), i) for i, chart in enumerate(picked)])
+    labels_LX = torch.cat([chart.labels for chart in picked])
+    return losses_of_labels(out_BNX[picture_L, labels_LX[:, 0]], labels_LX, OWN)
 
 
-def label_losses(out_BNX: Tensor, charts: Sequence[DrawnChart], classes: int) -> Losses:
-    """Return the loss of what a reader says, and which part of the labels is read right, and related right too.
+def losses_of_labels(out_LX: Tensor, labels_LX: Tensor, classes: int) -> Losses:
+    """Return the loss of what is said of labels, and which part of them is read right, and related right too.
 
     Args:
-        out_BNX: what it says of each patch's token.
-        charts: the pictures.
+        out_LX: logits of the classes, and row and column in 0..1.
+        labels_LX: see `DrawnChart`.
         classes: so many of the first classes count.
     """
-    picture = torch.cat([torch.full((len(chart.labels),), i) for i, chart in enumerate(charts)])
-    labels = torch.cat([chart.labels for chart in charts])
-    patch = labels[:, 0]
-    out_LX = out_BNX[picture, patch]
+    patch_L = labels_LX[:, 0]
     parts = torch.split(out_LX[:, : sum(CLASSES)], list(CLASSES), dim=1)
     side = VISION_TOWER.side
-    place = torch.stack([patch // side, patch % side], dim=1).float() / side
-    loss_place = F.mse_loss(out_LX[:, sum(CLASSES) :], place)
-    loss = sum((F.cross_entropy(part, labels[:, i + 1]) for i, part in enumerate(parts[:classes])), 10 * loss_place)
-    right = torch.stack([part.argmax(dim=1) == labels[:, i + 1] for i, part in enumerate(parts)])
+    place_L2 = torch.stack([patch_L // side, patch_L % side], dim=1).float() / side
+    loss_place = F.mse_loss(out_LX[:, sum(CLASSES) :], place_L2)
+    loss = sum((F.cross_entropy(part, labels_LX[:, i + 1]) for i, part in enumerate(parts[:classes])), 10 * loss_place)
+    right = torch.stack([part.argmax(dim=1) == labels_LX[:, i + 1] for i, part in enumerate(parts)])
     read, related = right[:OWN].all(dim=0).float().mean(), right.all(dim=0).float().mean()
     return {"loss": loss, "read": read, "related": related, "place": loss_place}
