@@ -1,6 +1,7 @@
 """Conversions of several components beside each other: never more than asked, and the same bundle."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.worker import Emission
 
+# One worker makes the bundles, for all tests here.
+pytestmark = pytest.mark.xdist_group("jobs")
+
 HOLD_TIMES = {"reports/export.json", "reports/index.html"}
 
 
@@ -26,52 +30,57 @@ def component(name: str, *widths: int) -> ComponentSource:
     return ComponentSource(name, {"full": lambda: layers}, (torch.ones(1, widths[0]),), ("x",), ("y",))
 
 
-SOURCE = ModelSource(
-    "four",
-    (component("cut", 30, 31, 32, 33), component("a", 5, 6), component("b", 6, 7), component("last", 30, 32, 34)),
-    "module",
-)
-ONE_LAYER = (("cut", 4800), ("last", 5000))
-"""Bytes: the largest of each takes 4224 and 4488 for its weights."""
+SOURCE = ModelSource("three", (component("cut", 30, 31, 32), component("a", 5, 6), component("last", 6, 7)), "module")
+ONE_LAYER = ExportOptions(component_budgets=(("cut", 4500),))
+"""Bytes: the larger one takes 4096 for its weights."""
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Bundle, list[int]]:
-    """Jobs asked for, the bundle, and how many conversions were under way whenever one was started, it included."""
+@dataclass(frozen=True)
+class Exported:
+    """A bundle, and how many conversions were under way whenever one was started, it included."""
+
+    bundle: Bundle
+    under_way: list[int]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Exported]:
+    """By the jobs asked for."""
+    return {jobs: export(jobs, tmp_path_factory.mktemp("three")) for jobs in (1, 2)}
+
+
+def export(jobs: int, out: Path) -> Exported:
     started: list[Emission] = []
-    counts: list[int] = []
+    under_way: list[int] = []
     start = convert.start_emission
 
     def counting(functions: Mapping[str, Any], *arguments: Any) -> Emission:
-        counts.append(1 + sum(not each.job.done() for each in started))
+        under_way.append(1 + sum(not each.job.done() for each in started))
         started.append(start(functions, *arguments))
         return started[-1]
 
-    options, effort = ExportOptions(component_budgets=ONE_LAYER), Effort(jobs=request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert, "start_emission", counting)
-        bundle = export_source(SOURCE, "onnx", options, tmp_path_factory.mktemp("four"), effort=effort)
-    return request.param, bundle, counts
+        return Exported(export_source(SOURCE, "onnx", ONE_LAYER, out, effort=Effort(jobs=jobs)), under_way)
 
 
-def test_no_more_conversions_run_than_were_asked_for(exported: tuple[int, Bundle, list[int]]) -> None:
-    jobs, bundle, counts = exported
-    assert len(counts) == 3 + 1 + 1 + 2
-    assert max(counts) <= jobs
-    assert [each.conversions for each in bundle.report().blocks] == [3, 1, 1, 2]
+def test_no_more_conversions_run_than_were_asked_for(exported: dict[int, Exported]) -> None:
+    for jobs, each in exported.items():
+        assert len(each.under_way) == 4
+        assert max(each.under_way) <= jobs
+        assert [blocks.conversions for blocks in each.bundle.report().blocks] == [2, 1, 1]
 
 
-def test_components_stay_in_the_models_order(exported: tuple[int, Bundle, list[int]]) -> None:
-    bundle = exported[1]
-    assert [each.name for each in bundle.manifest.components] == ["cut", "a", "b", "last"]
-    assert all(record.passed for record in bundle.report().parity)
+def test_components_stay_in_the_models_order(exported: dict[int, Exported]) -> None:
+    for each in exported.values():
+        assert [component.name for component in each.bundle.manifest.components] == ["cut", "a", "last"]
+        assert all(record.passed for record in each.bundle.report().parity)
+
+
+def test_jobs_change_no_byte(exported: dict[int, Exported]) -> None:
+    assert contents(exported[1].bundle.path) == contents(exported[2].bundle.path)
 
 
 def contents(bundle: Path) -> dict[str, bytes]:
     files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if name not in HOLD_TIMES}
-
-
-def test_jobs_change_no_byte(exported: tuple[int, Bundle, list[int]], tmp_path: Path) -> None:
-    alone = export_source(SOURCE, "onnx", ExportOptions(component_budgets=ONE_LAYER), tmp_path, effort=Effort(jobs=1))
-    assert contents(exported[1].path) == contents(alone.path)
