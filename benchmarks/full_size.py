@@ -94,7 +94,6 @@ def main() -> None:
 def measure(arguments: argparse.Namespace) -> Result:
     command = [
         *(str(Path(sys.executable).with_name("tm-export")), "-m", MODEL, "--checkpoint", str(arguments.checkpoint)),
-        *("--jobs", "1"),  # least memory
         *("--target", arguments.target, "-o", str(arguments.out), "--verify", arguments.verify, "--no-resume"),
         *("--frames", arguments.frames),
     ]

@@ -46,7 +46,7 @@ def export(
     seed: int = 0,
     block_budget: int | str | Mapping[str, int | str | None] | None = None,
     weights: Precision | None = None,
-    jobs: int = 2,
+    jobs: int = 1,
     verify: Extent = "all",
     resume: bool = True,
     force: bool = False,

@@ -142,7 +142,7 @@ def _parse(
     ] = None,
     jobs: Annotated[
         int, typer.Option(help="Conversions that run at a time; each takes memory.", rich_help_panel=_HOW)
-    ] = 2,
+    ] = 1,
     verify: Annotated[
         Extent,
         typer.Option(

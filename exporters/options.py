@@ -25,7 +25,7 @@ class Effort:
     that was converted. `resume` goes on where an export of the same was interrupted.
     """
 
-    jobs: int = 2
+    jobs: int = 1
     verify: Extent = "all"
     resume: bool = True
 
