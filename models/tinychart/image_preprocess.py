@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 FILL = 127.0
+TIE = 2.0**-11
+"""Levels. Where a picture shrinks to a half, hundreds of sums stand exactly between two levels, and engines that add in
+another order would round them to either."""
 
 
 class ImagePreprocess(nn.Module):
@@ -40,8 +43,8 @@ class ImagePreprocess(nn.Module):
 
 
 def whole_levels(x: Tensor) -> Tensor:
-    """Return the nearest level of 0..255."""
-    return (x + 0.5).floor().clamp(0, 255)
+    """Return the nearest level of 0..255; of two that are equally near, but for rounding, the higher one."""
+    return (x + (0.5 + TIE)).floor().clamp(0, 255)
 
 
 def bicubic_weights(canvas_size: int, image_size: int, length_1: Tensor, side_1: Tensor) -> Tensor:

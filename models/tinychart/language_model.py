@@ -27,6 +27,11 @@ Cache = tuple[Tensor, Tensor]
 """Keys and values [1, H, M, K] of one layer."""
 
 
+def causal_bias(places_N: Tensor) -> Tensor:
+    """Return what is added to the logits of keys [N, N], so that no token sees a later one."""
+    return MASKED * (places_N[None, :] > places_N[:, None]).float()
+
+
 class Attention(nn.Module):
     """Causal attention to the cache and to the call's own tokens."""
 
@@ -150,7 +155,7 @@ class LanguageModel(nn.Module):
         own = torch.arange(places_N.shape[0], device=places_N.device)
         kept = torch.arange(caches[0].shape[2], device=places_N.device)
         hidden_NM = (kept[None, :] >= cached_1[:, None]).expand(len(own), -1)
-        bias_NX = MASKED * torch.cat([hidden_NM, own[None, :] > own[:, None]], dim=1).float()
+        bias_NX = torch.cat([MASKED * hidden_NM.float(), causal_bias(own)], dim=1)
         # Padding in the last chunk may lie beyond the tables' end; nobody sees where.
         positions_N = (cached_1 + own).clamp(max=self.config.max_tokens - 1)
         pairs = list(zip(caches[::2], caches[1::2], strict=True))
@@ -161,7 +166,6 @@ class LanguageModel(nn.Module):
     def logits(self, x_BNC: Tensor) -> Tensor:
         """Return the logits [B, N, V] after every one of whole sequences of embedded tokens, as in training."""
         own = torch.arange(x_BNC.shape[1], device=x_BNC.device)
-        bias_NN = MASKED * (own[None, :] > own[:, None]).float()
-        states_BNC, _ = self.model(x_BNC, own, bias_NN, [])
+        states_BNC, _ = self.model(x_BNC, own, causal_bias(own), [])
         out: Tensor = self.lm_head(states_BNC)
         return out

@@ -14,7 +14,7 @@ from transformers.models.siglip.modeling_siglip import SiglipAttention, SiglipML
 from tm_export.models.attention import split_heads
 from tm_export.models.merging.attention import proportional_attention
 from tm_export.models.merging.bipartite import Match, match_bipartite, merge_weighted
-from tm_export.models.merging.source import initial_source, merge_source
+from tm_export.models.merging.source import source_of
 from tm_export.models.tinychart.config import VisionTowerConfig
 
 
@@ -121,7 +121,4 @@ class VisionTower(nn.Module):
     def trace_source(self, pixels_BCHW: Tensor) -> Tensor:
         """Return which patches stand in each visual token: [B, n, N] with 1 where one does, else 0."""
         _, matches = self.vision_model(pixels_BCHW)
-        source = initial_source(pixels_BCHW.shape[0], self.config.tokens_in)
-        for match in matches:
-            source = merge_source(source, match)
-        return source
+        return source_of(matches, pixels_BCHW.shape[0], self.config.tokens_in)

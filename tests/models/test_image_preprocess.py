@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tm_export.models.tinychart.image_preprocess import ImagePreprocess
+from tm_export.models.tinychart.image_preprocess import ImagePreprocess, whole_levels
 
 CANVAS = 80
 
@@ -39,3 +39,15 @@ def test_levels_equal_pillows(height, width, size, seed):
     # in either pass.
     assert difference.max() <= 2.01
     assert (difference > 0.01).mean() < 0.05
+
+
+def test_of_two_equally_near_levels_the_higher_is_taken_whatever_the_order_of_adding():
+    """At a half of the size, sums stand between two levels; a mirrored picture adds them the other way round."""
+    canvas = np.random.default_rng(0).integers(0, 256, (CANVAS, CANVAS, 3), dtype=np.uint8)
+    size = torch.tensor([CANVAS])
+    image, mirrored = (
+        ImagePreprocess(CANVAS // 2)(torch.from_numpy(each.copy())[None], size, size)
+        for each in (canvas, canvas[::-1, ::-1])
+    )
+    assert torch.equal(image, mirrored.flip(2, 3))
+    assert torch.equal(whole_levels(torch.tensor([10.5 - 1e-5, 10.5, 10.5 + 1e-5])), torch.full((3,), 11.0))

@@ -2,7 +2,9 @@
 
 To take a value by its name, the model has to find the token of the picture that shows the name of the question. That
 is not found by chance in thousands of steps, so it begins near it: embeddings of names begin as what the `Relater`
-looks for to tell the name, keys begin as queries are, and what is known at a name in a question has a loss of its own.
+looks for to tell the name, keys begin as queries are in one head of each layer, and what is known at a name in a
+question has a loss of its own. In all heads it would be too much: tokens then see little but themselves, and the
+names of a table, which follow each other by place, are not learned.
 
 The tower stays as it is. What all dialogues about a picture begin with is computed once for the picture, and the rest
 of each over those keys and values, as an exported model does it.
@@ -12,14 +14,14 @@ questions, W words, X classes, C channels, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tm_export.models.tinychart.language_model import MASKED, LanguageModel, Layer
+from tm_export.models.tinychart.language_model import LanguageModel, Layer, causal_bias
 from tm_export.models.tinychart.tiny.dataset import (
     BLANK_DIGIT,
     CLASSES,
@@ -33,37 +35,46 @@ from tm_export.models.tinychart.tiny.dataset import (
     digits_of,
     pad,
     pixels_of,
+    random_charts,
 )
+from tm_export.models.tinychart.tiny.merge_rates import features_at, random_rate, tokens_at
 from tm_export.models.tinychart.tiny.questions import is_held_out, questions_of, table_question
 from tm_export.models.tinychart.tiny.relating_stage import Relater
 from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
 from tm_export.models.training_stage import Losses
 
 PICTURES = 16
-DIRECT_SHARE = 0.3
-"""Of the questions, that are answered without a program."""
-DIALOGUES = 3
-"""About each picture: its table, the value of one name, which teaches to look, and any question."""
+AT_SIGHT = ("lookup", "max_name", "max_value", "min_name", "min_value", "compare")
+"""Kinds of question that can be answered without reckoning."""
+DIRECT_SHARE = 0.1
+"""Of questions of any kind, that are answered without a program."""
+DIALOGUES = 4
+"""About each picture: its table; the value of one name, which teaches to look; any question; one answered at sight."""
 SPREAD = 0.04
 """Of the language model's projections at the beginning."""
 QUERY_SPREAD = 0.08
-"""Of those to queries and keys: so much that equal tokens find each other."""
+"""Of those to queries and keys in each layer's first head: so much that equal tokens find each other there."""
 READ_LAYER = 2
 """Whose values at a name in a question must tell its value: layers from this on can take it to where it is written."""
-VISUAL_SIZE = 0.2
-"""The connector's output at the beginning, by what the relater made of it: about that of text."""
+TEXT_SIZE = 0.05
+"""Of embeddings at the beginning: so little that what a token sees outweighs soon what it is."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures, and for each dialogue which of them it is about and its ids and targets."""
+    """Pictures, and for each dialogue which of them it is about and its ids and targets, which begin after `seen`."""
 
     charts: Sequence[DrawnChart]
-    pixels_BCHW: Tensor
+    rate: int
     owner_D: Tensor
     ids_DN: Tensor
     targets_DN: Tensor
     before: int
+
+    @property
+    def seen(self) -> int:
+        """Tokens up to the picture's last."""
+        return self.before + tokens_at(self.rate)
 
 
 class ChartModel(nn.Module):
@@ -73,7 +84,10 @@ class ChartModel(nn.Module):
         super().__init__()
         self.tower = relater.tower.requires_grad_(False)
         self.connector = relater.connector
-        self.llm = LanguageModel(LANGUAGE_MODEL)
+        longest = LANGUAGE_MODEL.max_tokens + VISION_TOWER.tokens_in
+        self.llm = LanguageModel(replace(LANGUAGE_MODEL, max_tokens=longest))
+        self.words = ids_of_words(tokenizer)
+        self.digits = [tokenizer.encode(str(digit)).ids[0] for digit in range(10)]
         self.value = nn.Linear(LANGUAGE_MODEL.hidden_size, 2 * (BLANK_DIGIT + 1))
         for parameter in self.llm.model.layers.parameters():
             if parameter.dim() == 2:
@@ -82,29 +96,29 @@ class ChartModel(nn.Module):
         with torch.no_grad():
             for layer in self.llm.model.layers:
                 assert isinstance(layer, Layer)
-                nn.init.normal_(layer.self_attn.q_proj.weight, std=QUERY_SPREAD)
-                layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
-            for parameter in self.connector[2].parameters():
-                parameter.mul_(VISUAL_SIZE)
+                queries, keys = layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight
+                nn.init.normal_(queries[: LANGUAGE_MODEL.head_size], std=QUERY_SPREAD)
+                keys[: LANGUAGE_MODEL.head_size] = queries[: LANGUAGE_MODEL.head_size]
             looks_WC = names_in_pictures(relater)
-            for token, word in ids_of_words(tokenizer).items():
+            for token, word in self.words.items():
                 self.llm.model.embed_tokens.weight[token] = looks_WC[WORDS.index(word)]
+            self.llm.model.embed_tokens.weight.mul_(TEXT_SIZE)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits [T, V] for the targets, row by row, and what `READ_LAYER` tells [D, N, C] after the picture."""
         embed, decoder = self.llm.model.embed_tokens, self.llm.model
-        visual_BPC = self.connector(self.tower(batch.pixels_BCHW))
+        visual_BPC = self.connector(features_at(self.tower, batch.rate, pixels_of(batch.charts))[0])
         before_1NC = embed(batch.ids_DN[:1, : batch.before])
         x_BPC = torch.cat([before_1NC.expand(len(visual_BPC), -1, -1), visual_BPC], dim=1)
-        seen = x_BPC.shape[1]
-        _, caches = decoder(x_BPC, torch.arange(seen), causal(seen), [])
+        seen = torch.arange(batch.seen)
+        _, caches = decoder(x_BPC, seen, causal_bias(seen), [])
         of_dialogues = [(keys[batch.owner_D], values[batch.owner_D]) for keys, values in caches]
-        x_DNC = embed(batch.ids_DN[:, seen:])
-        length = x_DNC.shape[1]
-        bias_NX = torch.cat([torch.zeros(length, seen), causal(length)], dim=1)
-        states_DNC, made = decoder(x_DNC, seen + torch.arange(length), bias_NX, of_dialogues)
+        x_DNC = embed(batch.ids_DN[:, batch.seen :])
+        own = torch.arange(x_DNC.shape[1])
+        bias_NX = torch.cat([torch.zeros(len(own), len(seen)), causal_bias(own)], dim=1)
+        states_DNC, made = decoder(x_DNC, batch.seen + own, bias_NX, of_dialogues)
         told_DNC = made[READ_LAYER][1].transpose(1, 2).flatten(2)
-        return self.llm.lm_head(states_DNC[batch.targets_DN[:, seen:] != IGNORED]), told_DNC
+        return self.llm.lm_head(states_DNC[batch.targets_DN[:, batch.seen :] != IGNORED]), told_DNC
 
 
 def names_in_pictures(relater: Relater) -> Tensor:
@@ -123,30 +137,29 @@ def ids_of_words(tokenizer: Tokenizer) -> dict[int, str]:
     return {ids[0]: word for text, word in spelled.items() if len(ids := tokenizer.encode(text).ids) == 1}
 
 
-def causal(length: int) -> Tensor:
-    """Return what is added to the logits of keys [N, N], so that no token sees a later one."""
-    own = torch.arange(length)
-    return MASKED * (own[None, :] > own[:, None]).float()
-
-
 def random_batch(charts: Sequence[DrawnChart], tokenizer: Tokenizer, generator: torch.Generator) -> Batch:
-    """Return some charts, each with its table and two questions, none of a phrasing that is held out."""
+    """Return some charts, each with its dialogues, none of a phrasing that is held out."""
     rng = chance(generator)
-    picked = rng.choices(charts, k=PICTURES)
+    picked = random_charts(charts, PICTURES, generator)
     dialogues: list[Dialogue] = []
     for drawn in picked:
         questions = [question for question in questions_of(drawn.chart, rng) if not is_held_out(question)]
-        dialogues.append(dialogue(tokenizer, table_question(drawn.chart), program=False))
-        lookups = [question for question in questions if question.kind == "lookup"]
-        for question in (rng.choice(lookups or questions), rng.choice(questions)):
-            dialogues.append(dialogue(tokenizer, question, program=rng.random() > DIRECT_SHARE))
-    return batch_of(picked, torch.arange(PICTURES).repeat_interleave(DIALOGUES), dialogues)
+        lookups = [question for question in questions if question.kind == "lookup"] or questions
+        at_sight = [question for question in questions if question.kind in AT_SIGHT] or questions
+        dialogues += [
+            dialogue(tokenizer, table_question(drawn.chart), program=False),
+            dialogue(tokenizer, rng.choice(lookups), program=rng.random() < 0.5),
+            dialogue(tokenizer, rng.choice(questions), program=rng.random() > DIRECT_SHARE),
+            dialogue(tokenizer, rng.choice(at_sight), program=False),
+        ]
+    owner_D = torch.arange(len(picked)).repeat_interleave(DIALOGUES)
+    return batch_of(picked, random_rate(generator), owner_D, dialogues)
 
 
-def batch_of(charts: Sequence[DrawnChart], owner_D: Tensor, dialogues: Sequence[Dialogue]) -> Batch:
+def batch_of(charts: Sequence[DrawnChart], rate: int, owner_D: Tensor, dialogues: Sequence[Dialogue]) -> Batch:
     """Return the dialogues as tensors, each about the chart of its number."""
-    ids, targets = pad(dialogues, VISION_TOWER.tokens_out)
-    return Batch(charts, pixels_of(charts), owner_D, ids, targets, len(dialogues[0].before))
+    ids, targets = pad(dialogues, tokens_at(rate))
+    return Batch(charts, rate, owner_D, ids, targets, len(dialogues[0].before))
 
 
 def values_of_names(batch: Batch, words: Mapping[int, str]) -> list[tuple[int, int, int]]:
@@ -156,12 +169,11 @@ def values_of_names(batch: Batch, words: Mapping[int, str]) -> list[tuple[int, i
         batch: see `Batch`.
         words: by id.
     """
-    seen = batch.before + VISION_TOWER.tokens_out
     found = []
     for row, owner in enumerate(batch.owner_D.tolist()):
         chart = batch.charts[owner].chart
-        asked = batch.targets_DN[row, seen:] == IGNORED
-        ids = batch.ids_DN[row, seen:].tolist()
+        asked = batch.targets_DN[row, batch.seen :] == IGNORED
+        ids = batch.ids_DN[row, batch.seen :].tolist()
         for place, token in enumerate(ids):
             word = words.get(token)
             if asked[place] and word in chart.names:
@@ -174,25 +186,24 @@ def values_of_names(batch: Batch, words: Mapping[int, str]) -> list[tuple[int, i
 def answering_losses(
     model: ChartModel, charts: Sequence[DrawnChart], tokenizer: Tokenizer, generator: torch.Generator
 ) -> Losses:
-    """Return the loss of the answers' tokens, and which part of the answers, and of the tables, has none wrong.
+    """Return the loss of the answers' tokens, and which part of each sort of answer has none wrong.
 
-    Names and digits, few among the tokens, weigh as much as all tokens together: with every token alike, names stay
-    at chance for thousands of steps.
+    Names and digits, few among the tokens, weigh as much as all tokens together, and so do answers at sight: with every
+    token alike, names stay at chance for thousands of steps.
     """
     batch = random_batch(charts, tokenizer, generator)
-    words = ids_of_words(tokenizer)
     logits_TV, told_DNC = model(batch)
     wanted_DN = batch.targets_DN != IGNORED
     targets_T = batch.targets_DN[wanted_DN]
     losses_T = F.cross_entropy(logits_TV, targets_T, reduction="none")
     right_T = logits_TV.argmax(dim=1) == targets_T
-    loss, found = losses_T.mean(), {}
-    digits = [tokenizer.encode(str(digit)).ids[0] for digit in range(10)]
-    for kind, ids in (("names", list(words)), ("digits", digits)):
+    sort_T = (torch.arange(len(wanted_DN)) % DIALOGUES)[:, None].expand_as(wanted_DN)[wanted_DN]
+    loss, found = losses_T.mean() + losses_T[sort_T == DIALOGUES - 1].mean(), {}
+    for kind, ids in (("names", list(model.words)), ("digits", model.digits)):
         of_kind_T = torch.isin(targets_T, torch.tensor(ids))
         loss = loss + losses_T[of_kind_T].mean()
         found[kind] = right_T[of_kind_T].float().mean()
-    rows, places, values = zip(*values_of_names(batch, words), strict=True)
+    rows, places, values = zip(*values_of_names(batch, model.words), strict=True)
     digits_M2 = torch.tensor([digits_of(str(value)) for value in values])
     said_M2X = model.value(told_DNC[list(rows), list(places)]).unflatten(1, (2, BLANK_DIGIT + 1))
     loss = loss + F.cross_entropy(said_M2X.flatten(0, 1), digits_M2.flatten())
@@ -200,11 +211,6 @@ def answering_losses(
     right_DN = torch.ones_like(wanted_DN)
     right_DN[wanted_DN] = right_T
     whole_D = right_DN.all(dim=1).float()
-    return {
-        "loss": loss,
-        "writing": losses_T.mean(),
-        "right": whole_D.mean(),
-        "tables": whole_D[::DIALOGUES].mean(),
-        "lookups": whole_D[1::DIALOGUES].mean(),
-        **found,
-    }
+    sorts = ("tables", "lookups", "questions", "at_sight")
+    whole = {sort: whole_D[i::DIALOGUES].mean() for i, sort in enumerate(sorts)}
+    return {"loss": loss, "writing": losses_T.mean(), **whole, **found}

@@ -32,9 +32,19 @@ LEGEND: Final = 5
 NO_ROW: Final = 2
 """The series of a category's name."""
 
-CLASSES: Final = (*[BLANK_DIGIT + 1] * 2, *[NO_WORD + 1] * 2, LEGEND + 1, NO_ROW + 1, *[BLANK_DIGIT + 1] * 4)
+LARGEST, SMALLEST, BETWEEN, NO_RANK = range(4)
+"""Of a value among those of its series."""
+
+CLASSES: Final = (
+    *[BLANK_DIGIT + 1] * 2,
+    *[NO_WORD + 1] * 2,
+    LEGEND + 1,
+    NO_ROW + 1,
+    *[BLANK_DIGIT + 1] * 4,
+    *[NO_RANK + 1] * 2,
+)
 """Of a label: tens and ones of its number, its word; its category's name and place, its series; tens and ones of the
-category's value in the first series and in the second."""
+category's value in the first series and in the second; the rank of the first and of the second."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +88,19 @@ def meanings_of(chart: Chart, texts: Sequence[str]) -> list[tuple[int, ...]]:
         whose = NO_WORD if place == LEGEND else WORDS.index(chart.names[place])
         of_place = [str(each[place]) if place != LEGEND else "" for each in chart.values]
         digits = [digit for value in (*of_place, "")[:2] for digit in digits_of(value)]
+        ranks = [rank_of(each, place) for each in chart.values]
         word = WORDS.index(text) if not text.isdigit() else NO_WORD
-        meanings.append((*digits_of(text), word, whose, place, row, *digits))
+        meanings.append((*digits_of(text), word, whose, place, row, *digits, *(*ranks, NO_RANK)[:2]))
     return meanings
+
+
+def rank_of(values: Sequence[int], place: int) -> int:
+    """Return whether the value of a place is the largest or the smallest; the legend's has no rank."""
+    if place == LEGEND:
+        return NO_RANK
+    if values[place] == max(values):
+        return LARGEST
+    return SMALLEST if values[place] == min(values) else BETWEEN
 
 
 def digits_of(text: str) -> tuple[int, int]:
@@ -94,6 +114,17 @@ def pixels_of(charts: Sequence[DrawnChart]) -> Tensor:
     """Return pictures [B, 3, 96, 96] in −1..1."""
     levels = torch.from_numpy(np.stack([chart.picture for chart in charts]))
     return levels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def random_charts(charts: Sequence[DrawnChart], count: int, generator: torch.Generator) -> list[DrawnChart]:
+    """Return so many of the charts."""
+    return [charts[i] for i in torch.randint(len(charts), (count,), generator=generator).tolist()]
+
+
+def labels_of(charts: Sequence[DrawnChart]) -> tuple[Tensor, Tensor]:
+    """Return of all labels of some charts the number of the chart [L], and what there is to say [L, 1 + classes]."""
+    picture_L = torch.cat([torch.full((len(chart.labels),), i) for i, chart in enumerate(charts)])
+    return picture_L, torch.cat([chart.labels for chart in charts])
 
 
 @dataclass(frozen=True)

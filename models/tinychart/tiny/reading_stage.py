@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tm_export.models.merging.bipartite import Match
-from tm_export.models.merging.source import initial_source, merge_source
-from tm_export.models.tinychart.tiny.dataset import CLASSES, DrawnChart, pixels_of
+from tm_export.models.merging.source import source_of
+from tm_export.models.tinychart.tiny.dataset import CLASSES, DrawnChart, labels_of, pixels_of, random_charts
 from tm_export.models.tinychart.tiny.sizes import VISION_TOWER
 from tm_export.models.tinychart.vision_tower import VisionTower
 from tm_export.models.training_stage import Losses
@@ -37,9 +37,7 @@ class Reader(nn.Module):
             x_BnC: the tower's features.
             matches: of its layers.
         """
-        source_BnN = initial_source(len(x_BnC), VISION_TOWER.tokens_in)
-        for match in matches:
-            source_BnN = merge_source(source_BnN, match)
+        source_BnN = source_of(matches, len(x_BnC), VISION_TOWER.tokens_in)
         out: Tensor = self.head(self.norm(source_BnN.transpose(1, 2) @ x_BnC))
         return out
 
@@ -52,10 +50,9 @@ def reading_losses(model: Reader, charts: Sequence[DrawnChart], generator: torch
         charts: to choose from.
         generator: of the choice.
     """
-    picked = [charts[i] for i in torch.randint(len(charts), (PICTURES,), generator=generator).tolist()]
+    picked = random_charts(charts, PICTURES, generator)
     out_BNX = model(*model.tower.vision_model(pixels_of(picked)))
-    picture_L = torch.cat([torch.full((len(chart.labels),), i) for i, chart in enumerate(picked)])
-    labels_LX = torch.cat([chart.labels for chart in picked])
+    picture_L, labels_LX = labels_of(picked)
     return losses_of_labels(out_BNX[picture_L, labels_LX[:, 0]], labels_LX, OWN)
 
 

@@ -1,7 +1,8 @@
 """The second stage: the tower goes on, seen through the connector, as the language model will see it.
 
 What a merged token shows after the connector is to say of a label what it reads and what belongs to it, of a name the
-values, of a value the name; and of a token without a label that it has none, so that nothing in it passes for one.
+values and whether they are the largest or the smallest, of a value the name; and of a token without a label that it has
+none, so that nothing in it passes for one.
 
 Legend: B pictures, n merged tokens, N patches, L labels, C channels.
 """
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from tm_export.models.merging.bipartite import Match
-from tm_export.models.merging.source import initial_source, merge_source, region_labels
+from tm_export.models.merging.source import region_labels, source_of
 from tm_export.models.tinychart.connector import Connector
-from tm_export.models.tinychart.tiny.dataset import CLASSES, DrawnChart, pixels_of
+from tm_export.models.tinychart.tiny.dataset import CLASSES, DrawnChart, labels_of, pixels_of, random_charts
+from tm_export.models.tinychart.tiny.merge_rates import features_at, random_rate
 from tm_export.models.tinychart.tiny.reading_stage import PICTURES, losses_of_labels
 from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
 from tm_export.models.tinychart.vision_tower import VisionTower
@@ -34,9 +36,9 @@ class Relater(nn.Module):
         self.norm = nn.LayerNorm(LANGUAGE_MODEL.hidden_size)
         self.head = nn.Linear(LANGUAGE_MODEL.hidden_size, sum(CLASSES) + 2)
 
-    def forward(self, pixels_BCHW: Tensor) -> tuple[Tensor, Sequence[Match]]:
+    def forward(self, pixels_BCHW: Tensor, rate: int) -> tuple[Tensor, Sequence[Match]]:
         """Return logits of the classes, and row and column in 0..1, for each merged token: [B, n, classes + 2]."""
-        x_BnC, matches = self.tower.vision_model(pixels_BCHW)
+        x_BnC, matches = features_at(self.tower, rate, pixels_BCHW)
         out: Tensor = self.head(self.norm(self.connector(x_BnC)))
         return out, matches
 
@@ -49,13 +51,10 @@ def relating_losses(model: Relater, charts: Sequence[DrawnChart], generator: tor
         charts: to choose from.
         generator: of the choice.
     """
-    picked = [charts[i] for i in torch.randint(len(charts), (PICTURES,), generator=generator).tolist()]
-    out_BnX, matches = model(pixels_of(picked))
-    source_BnN = initial_source(len(picked), VISION_TOWER.tokens_in)
-    for match in matches:
-        source_BnN = merge_source(source_BnN, match)
-    picture_L = torch.cat([torch.full((len(chart.labels),), i) for i, chart in enumerate(picked)])
-    labels_LX = torch.cat([chart.labels for chart in picked])
+    picked = random_charts(charts, PICTURES, generator)
+    out_BnX, matches = model(pixels_of(picked), random_rate(generator))
+    picture_L, labels_LX = labels_of(picked)
+    source_BnN = source_of(matches, len(picked), VISION_TOWER.tokens_in)
     token_L = region_labels(source_BnN)[picture_L, labels_LX[:, 0]]
     losses = losses_of_labels(out_BnX[picture_L, token_L], labels_LX, len(CLASSES))
 
