@@ -3,11 +3,13 @@
 Every graph change in this package is made this way. A translator is handed one node at a time with the
 values of its inputs; it either computes the node's result its own way, in ordinary PyTorch, or lets the node
 be. What it computes is traced, so shapes and dtypes are derived, never written by hand, and each new node keeps
-the source line of the node that it came from.
+the source line of the node that it came from. A node that is let be keeps its value too, if that follows from the same
+operator, arguments and inputs as before: PyTorch takes milliseconds to derive one.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -17,6 +19,7 @@ import torch.fx.traceback as fx_traceback
 import torch.utils._pytree as pytree
 from torch import Tensor, fx
 from torch._guards import detect_fake_mode
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram, ModuleCallEntry
 from torch.export.graph_signature import (
@@ -25,7 +28,15 @@ from torch.export.graph_signature import (
     OutputSpec,
     TensorArgument,
 )
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import (
+    disable_proxy_modes_tracing,
+    get_proxy_mode,
+    make_fx,
+    track_tensor_tree,
+)
+
+_DERIVATION: Final = "derivation"
+"""Key, among a node's notes, of what its value follows from."""
 
 
 class _Keep:
@@ -62,12 +73,65 @@ class _Retracer(fx.Interpreter):
         super().__init__(graph_module, garbage_collect_values=False)
         self._translate = translate
 
+    def run(self, *args: Any, **options: Any) -> Any:
+        # Tracing would have every look at a shape pass through modes that note what is of no use here.
+        with torch._C.DisableTorchFunction():
+            return super().run(*args, **options)
+
     def run_node(self, n: fx.Node) -> Any:
         if n.op not in ("call_function", "output"):
             return super().run_node(n)
         with fx_traceback.set_current_meta(n):
             result = self._translate(n, Values(self.env))
-        return super().run_node(n) if result is KEEP else result
+            if result is not KEEP:
+                return result
+            if not isinstance(n.target, OpOverload):
+                return super().run_node(n)
+            given = fx.node.map_arg((n.args, n.kwargs), self.env.__getitem__)
+            derivation = _derivation(n.target, given)
+            is_known = n.meta.get(_DERIVATION) == derivation
+            value = _recorded(n.target, given, n.meta["val"]) if is_known else super().run_node(n)
+            made = _node_of(value)
+            if made is not None and made.target is n.target:
+                made.meta[_DERIVATION] = derivation
+            return value
+
+
+def _derivation(called: OpOverload, given: Any) -> str:
+    """All that a node's shapes, strides and dtypes follow from, as text: so 1, 1.0 and True differ."""
+
+    def described(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return tuple(value.shape), value.stride(), value.storage_offset(), value.dtype
+        return value
+
+    return f"{called}{pytree.tree_map(described, given)}"
+
+
+def _recorded(called: OpOverload, given: Any, value: Any) -> Any:
+    """Add a call to the graph that is being traced, whose value is known already."""
+    tracer = _tracer()
+    with disable_proxy_modes_tracing():
+        args, kwargs = pytree.tree_map(tracer.unwrap_proxy, given)
+        name = tracer.graph._target_to_str(called.overloadpacket.__name__)
+        proxy = tracer.create_proxy("call_function", called, args, kwargs, name=name)
+        return track_tensor_tree(value, proxy, constant=None, tracer=tracer)
+
+
+def _node_of(value: Any) -> fx.Node | None:
+    """The node, in the graph that is being traced, that makes a value: a tensor, or several of one call."""
+    proxy = _tracer().unwrap_proxy(next(iter(pytree.tree_leaves(value)), None))
+    if not isinstance(proxy, fx.Proxy):  # a constant, or nothing
+        return None
+    node: Any = proxy.node
+    made: fx.Node = node.args[0] if node.target is operator.getitem else node
+    return made
+
+
+def _tracer() -> Any:
+    mode = get_proxy_mode()
+    assert mode is not None, "a graph is being traced"
+    return mode.tracer
 
 
 def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
@@ -85,7 +149,7 @@ def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
     taken = {old.name for old in old_placeholders}
     for node in traced.graph.nodes:
         # Of the provenance only the user's line is kept: PyTorch copies the whole chain anew for each node and pass.
-        node.meta = {key: node.meta[key] for key in ("val", "stack_trace") if key in node.meta}
+        node.meta = {key: node.meta[key] for key in ("val", "stack_trace", _DERIVATION) if key in node.meta}
         if node.op == "call_function" and node.name in taken:
             node._rename(f"{node.name}_value")
     for new, old in zip(new_placeholders, old_placeholders, strict=True):
