@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stacked_model import BLOCK_BUDGET
 
 from tm_export.exporters.targets.base import target_names
-from tm_export.runtime import cli_run, console
+from tm_export.runtime import cli_run, errors
 from tm_export.runtime.engines import engines_for
 from tm_export.runtime.loading import process_budget
 from tm_export.runtime.manifest import MANIFEST_NAME, SCHEMA_VERSION, SEAL_NAME, read_manifest, seal_of
@@ -50,7 +50,7 @@ class Damage:
     """What was done to a bundle: to which file, and the exit code that it must lead to."""
 
     file: str
-    code: int = console.USAGE
+    code: int = errors.USAGE
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def contradict_an_artifact(bundle: Path, draw: random.Random) -> Damage:
         if spec["name"] == name:
             change(spec)
     seal(bundle, value)
-    return Damage(functions[writer["block"]]["artifact"], console.REFUSED)
+    return Damage(functions[writer["block"]]["artifact"], errors.REFUSED)
 
 
 KINDS: Final[Mapping[str, tuple[Kind, int]]] = {
@@ -253,7 +253,7 @@ def measure(target: str, cases: int, seed: int) -> bool:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (whole,) = Path(folder).iterdir()
         healthy = run(whole, may_open=True)
-        if healthy.code != console.OK:
+        if healthy.code != errors.OK:
             raise SystemExit(f"the bundle without damage ended with {healthy.code}: {healthy.err}")
         drawn: Counter[str] = Counter()
         missed: Counter[str] = Counter()
@@ -262,7 +262,7 @@ def measure(target: str, cases: int, seed: int) -> bool:
             bundle = Path(folder) / f"case-{i}" / whole.name
             shutil.copytree(whole, bundle)
             damage = KINDS[name][0](bundle, draw)
-            found = problem(damage, run(bundle, may_open=damage.code != console.USAGE))
+            found = problem(damage, run(bundle, may_open=damage.code != errors.USAGE))
             drawn[name] += 1
             if found is not None:
                 missed[name] += 1

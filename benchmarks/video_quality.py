@@ -30,6 +30,7 @@ from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
 from tm_export.runtime.engines import choose_engine
 from tm_export.runtime.engines.base import Array
 from tm_export.runtime.loading.events import Event
+from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.manifest import read_manifest
 from tm_export.runtime.text_to_video.generate import contract_of, generate
 from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
@@ -109,7 +110,7 @@ def main() -> None:
 
     manifest = read_manifest(arguments.bundle)
     contract = contract_of(manifest)
-    engine = choose_engine(manifest.target, None, arguments.threads)
+    machinery = Machinery(arguments.bundle, manifest, choose_engine(manifest.target, None, arguments.threads))
     tokenizer = read_tokenizer(arguments.bundle, contract)
     captions = spread(held_out_captions())[: arguments.captions]
     ways = ways_of(contract.steps)
@@ -124,9 +125,7 @@ def main() -> None:
             frames: list[Array] = []
             sampling = sampling_of(options, contract)
             clock = DenoiserClock()
-            video = generate(
-                arguments.bundle, manifest, engine, tokens, sampling, number, frames.append, progress=clock
-            )
+            video = generate(machinery, tokens, sampling, number, frames.append, clock)
             seconds = video.seconds["sampling"], clock.seconds
             made[way].append(Made(np.stack(frames), video.sampled.evaluations, *seconds))
         if (number + 1) % REPORT_EVERY == 0 or number + 1 == len(captions):

@@ -28,7 +28,8 @@ from tm_export.exporters.options import (
     parse_block_budgets,
 )
 from tm_export.models.model_size import ModelSize
-from tm_export.runtime.console import INTERRUPTED, Complaints, without_warnings
+from tm_export.runtime.console import Complaints, without_warnings
+from tm_export.runtime.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from tm_export.exporters.bundle import Bundle

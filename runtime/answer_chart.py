@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tm_export.runtime.chart_qa.batch import Outcome, Row, answer_rows
 from tm_export.runtime.chart_qa.chart_reader import Answer, ChartReader, Mode
 from tm_export.runtime.chart_qa.picture import Picture
-from tm_export.runtime.chart_qa.write_text import Choice
+from tm_export.runtime.chart_qa.write_text import Choice, cache_bytes
 from tm_export.runtime.loading.process_budget import loader_within_budget
 from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.measure.memory import MemorySampler
@@ -41,7 +41,8 @@ def answer_chart(
         QuestionError: the question cannot be put.
         BundleError, BudgetTooSmall, EngineError: as `ChartReader`.
     """
-    with MemorySampler() as memory, loader_within_budget(machinery) as loader:
+    caches = cache_bytes(machinery.manifest)
+    with MemorySampler() as memory, loader_within_budget(machinery, host_bytes=caches) as loader:
         reader = ChartReader(machinery.bundle_dir, machinery.manifest, loader)
         reader.check(question)
         seen = reader.look(picture)
@@ -55,6 +56,6 @@ def answer_many(
     machinery: Machinery, rows: tuple[Row, ...], wishes: Wishes, tell: Callable[[int, Outcome], None]
 ) -> tuple[Outcome, ...]:
     """Answers many questions, and tells each; raises as `answer_chart`, but for rows' own problems."""
-    with loader_within_budget(machinery) as loader:
+    with loader_within_budget(machinery, host_bytes=cache_bytes(machinery.manifest)) as loader:
         reader = ChartReader(machinery.bundle_dir, machinery.manifest, loader)
         return answer_rows(reader, rows, wishes.mode, wishes.choice, wishes.max_new_tokens, tell)

@@ -14,17 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tm_export.runtime.console import (
-    BUDGET,
-    INTERRUPTED,
-    OK,
-    REFUSED,
-    USAGE,
-    Complaints,
-    UsageError,
-    exceeded_message,
-    refuse_more_than_the_machine_has,
-)
+from tm_export.runtime.console import Complaints, exceeded_message, refuse_more_than_the_machine_has
+from tm_export.runtime.errors import BUDGET, INTERRUPTED, OK, USAGE, UserError
 from tm_export.runtime.measure.options import BenchOptions
 from tm_export.runtime.report_terms import Build, DeviceKind, ImportFormat
 from tm_export.runtime.units import SizeError, parse_budget
@@ -201,29 +192,16 @@ def main(argv: list[str] | None = None) -> int:
         return complaints.fail("interrupted; what was finished is in the output folder", INTERRUPTED)
     except OSError as error:
         return complaints.fail(f"{error.filename or 'a file'}: {error.strerror or error}", USAGE)
+    except UserError as error:
+        return complaints.fail(str(error), error.exit_code)
     except Exception as error:
-        code = _code_of(error)
-        return complaints.defect(error, "tm-bench") if code is None else complaints.fail(str(error), code)
+        return complaints.defect(error, "tm-bench")
     code, complaint = (BUDGET, answer["error"]) if "error" in answer else (OK, "")
     if complaint:
         complaints.say(complaint)
     if request.as_json:
         print(json.dumps({"exit_code": code, **answer}, indent=2))
     return code
-
-
-def _code_of(error: Exception) -> int | None:
-    """The exit code for an error that is told as it is."""
-    from tm_export.runtime.engines.base import EngineError
-    from tm_export.runtime.loading.policy import BudgetTooSmall
-    from tm_export.runtime.manifest import BundleError
-    from tm_export.runtime.reading import UnreadableFile
-
-    if isinstance(error, UsageError | UnreadableFile | BundleError):
-        return USAGE
-    if isinstance(error, EngineError):
-        return REFUSED
-    return BUDGET if isinstance(error, BudgetTooSmall) else None
 
 
 def _answer(request: Request) -> Mapping[str, Any]:

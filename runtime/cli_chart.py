@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tm_export.runtime.console import BUDGET, OK, USAGE, Complaints, UsageError, exceeded_message
+from tm_export.runtime.console import Complaints, held_too_much
+from tm_export.runtime.errors import OK, USAGE, UsageError
 
 if TYPE_CHECKING:
     from tm_export.runtime.answer_chart import Answered, Wishes
@@ -31,7 +32,7 @@ class Asked:
     max_new_tokens: int | None
 
 
-def answer_asked(asked: Asked, machinery: Machinery, out: Path | None, complaints: Complaints, *, as_json: bool) -> int:
+def answer_asked(asked: Asked, machinery: Machinery, out: Path | None, complaints: Complaints) -> int:
     """Answers and prints; returns the exit code."""
     from tm_export.runtime.answer_chart import Wishes
     from tm_export.runtime.chart_qa.batch import rows_of_folder
@@ -53,13 +54,11 @@ def answer_asked(asked: Asked, machinery: Machinery, out: Path | None, complaint
     elif out is not None:
         raise UsageError(f"--out {out} is for many answers, and this is one: leave it out")
     else:
-        return _answer_one(asked.image, asked.question, machinery, wishes, complaints, as_json=as_json)
-    return _answer_many(rows, machinery, wishes, out, complaints, as_json=as_json)
+        return _answer_one(asked.image, asked.question, machinery, wishes, complaints)
+    return _answer_many(rows, machinery, wishes, out, complaints)
 
 
-def _answer_one(
-    image: Path, question: str, machinery: Machinery, wishes: Wishes, complaints: Complaints, *, as_json: bool
-) -> int:
+def _answer_one(image: Path, question: str, machinery: Machinery, wishes: Wishes, complaints: Complaints) -> int:
     from tm_export.runtime.answer_chart import answer_chart
     from tm_export.runtime.chart_qa.chart_reader import contract_of
     from tm_export.runtime.chart_qa.picture import read_picture
@@ -69,25 +68,12 @@ def _answer_one(
         complaints.warn(remark)
 
     def say(piece: str) -> None:
-        if not as_json:
+        if not complaints.as_json:
             print(piece, end="", flush=True)
 
     answered = answer_chart(machinery, picture, question, wishes, say)
-    budget = machinery.memory_budget
-    over = budget is not None and answered.peak_rss_bytes > budget
-    complaint = exceeded_message("the process", answered.peak_rss_bytes, budget) if over and budget is not None else ""
-    code = BUDGET if over else OK
-    if as_json:
-        print(
-            json.dumps(
-                {"exit_code": code, **_as_json(answered)} | ({"error": complaint} if complaint else {}), indent=2
-            )
-        )
-    else:
-        _print(answered)
-    if complaint:
-        complaints.say(complaint)
-    return code
+    code, complaint = held_too_much(answered.peak_rss_bytes, machinery.memory_budget)
+    return complaints.conclude(code, complaint, _as_json(answered), lambda: _print(answered))
 
 
 def _print(answered: Answered) -> None:
@@ -147,14 +133,12 @@ def _answer_many(
     wishes: Wishes,
     out: Path | None,
     complaints: Complaints,
-    *,
-    as_json: bool,
 ) -> int:
     from tm_export.runtime.answer_chart import answer_many
     from tm_export.runtime.chart_qa.batch import write_outcomes
 
     def tell(number: int, outcome: Outcome) -> None:
-        if not as_json:
+        if not complaints.as_json:
             shown = outcome.answer.text if outcome.answer else f"({outcome.problem})"
             print(f"{number} of {len(rows)}: {outcome.row.image.name}: {outcome.row.question} {shown}", flush=True)
 
@@ -167,7 +151,7 @@ def _answer_many(
     known = [each.is_right for each in outcomes if each.is_right is not None]
     failed = [each for each in outcomes if each.answer is None]
     code = USAGE if failed else OK
-    if as_json:
+    if complaints.as_json:
         found = {"answers": len(outcomes) - len(failed), "known": len(known), "right": sum(known)}
         rest = {"rows": [_row_as_json(each) for each in outcomes]}
         print(json.dumps({"exit_code": code, **found, **rest}, indent=2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tm_export.runtime.console import BUDGET, DIFFERENT, OK, Complaints, UsageError, exceeded_message
+from tm_export.runtime.console import Complaints, held_too_much
+from tm_export.runtime.errors import DIFFERENT, UsageError
 
 if TYPE_CHECKING:
     from tm_export.runtime.machinery import Machinery
@@ -28,23 +28,11 @@ class Chosen:
     repeat: int
 
 
-def run_chosen(chosen: Chosen, machinery: Machinery, out: Path | None, complaints: Complaints, *, as_json: bool) -> int:
+def run_chosen(chosen: Chosen, machinery: Machinery, out: Path | None, complaints: Complaints) -> int:
     """Runs, compares and prints; returns the exit code."""
-    from tm_export.runtime.measure.readable import in_bytes
-
     outcome = _run(chosen, machinery, out)
     code, complaint = _verdict(outcome, machinery.memory_budget)
-    if as_json:
-        print(
-            json.dumps({"exit_code": code, **_as_json(outcome)} | ({"error": complaint} if complaint else {}), indent=2)
-        )
-    else:
-        for ran in outcome.ran:
-            _print_run(ran)
-        print(f"peak RSS {in_bytes(outcome.peak_rss_bytes)}")
-    if complaint:
-        complaints.say(complaint)
-    return code
+    return complaints.conclude(code, complaint, _as_json(outcome), lambda: _print(outcome))
 
 
 def _run(chosen: Chosen, machinery: Machinery, out: Path | None) -> Outcome:
@@ -81,9 +69,15 @@ def _verdict(outcome: Outcome, memory_budget: int | None) -> tuple[int, str]:
             f"largest error {found.max_abs_error:.3g}, {_psnr(found.psnr_db)}, at least {MIN_PSNR_DB:.0f} dB are "
             "needed; export again on this machine, or see reports/parity.json for what was measured there"
         )
-    if memory_budget is not None and outcome.peak_rss_bytes > memory_budget:
-        return BUDGET, exceeded_message("the process", outcome.peak_rss_bytes, memory_budget)
-    return OK, ""
+    return held_too_much(outcome.peak_rss_bytes, memory_budget)
+
+
+def _print(outcome: Outcome) -> None:
+    from tm_export.runtime.measure.readable import in_bytes
+
+    for ran in outcome.ran:
+        _print_run(ran)
+    print(f"peak RSS {in_bytes(outcome.peak_rss_bytes)}")
 
 
 def _print_run(ran: Ran) -> None:

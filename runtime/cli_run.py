@@ -16,17 +16,8 @@ import typer
 from tm_export.runtime.cli_chart import Asked, answer_asked
 from tm_export.runtime.cli_components import Chosen, run_chosen
 from tm_export.runtime.cli_video import Prompt, Schedule, make_prompted
-from tm_export.runtime.console import (
-    BUDGET,
-    INTERRUPTED,
-    OK,
-    REFUSED,
-    USAGE,
-    Complaints,
-    UsageError,
-    refuse_more_than_the_machine_has,
-    without_warnings,
-)
+from tm_export.runtime.console import Complaints, refuse_more_than_the_machine_has, without_warnings
+from tm_export.runtime.errors import INTERRUPTED, OK, USAGE, UsageError, UserError
 from tm_export.runtime.units import SizeError, parse_budget
 
 NOT_WITH_IMAGE: Final = frozenset({"component", "variant", "inputs", "repeat"})
@@ -304,30 +295,10 @@ def main(argv: list[str] | None = None) -> int:
             return _answer(request, complaints)
     except KeyboardInterrupt as error:
         return complaints.fail(str(error) or "interrupted; every block is closed", INTERRUPTED)
+    except UserError as error:
+        return complaints.fail(str(error), error.exit_code)
     except Exception as error:
-        code = _code_of(error)
-        return complaints.defect(error, "tm-run") if code is None else complaints.fail(str(error), code)
-
-
-def _code_of(error: Exception) -> int | None:
-    """The exit code for an error that is told as it is."""
-    from tm_export.runtime.chart_qa.batch import QuestionsError
-    from tm_export.runtime.chart_qa.picture import PictureError
-    from tm_export.runtime.chart_qa.prompt import QuestionError
-    from tm_export.runtime.engines.base import EngineError
-    from tm_export.runtime.loading.policy import BudgetTooSmall
-    from tm_export.runtime.manifest import BundleError
-    from tm_export.runtime.run_bundle import RequestError
-    from tm_export.runtime.tensor_files import TensorFileError
-    from tm_export.runtime.text_to_video.tokenize import PromptError
-    from tm_export.runtime.text_to_video.video_file import VideoFileError
-
-    mistakes = UsageError | BundleError | RequestError | TensorFileError
-    if isinstance(error, mistakes | PromptError | VideoFileError | PictureError | QuestionError | QuestionsError):
-        return USAGE
-    if isinstance(error, EngineError):
-        return REFUSED
-    return BUDGET if isinstance(error, BudgetTooSmall) else None
+        return complaints.defect(error, "tm-run")
 
 
 def _answer(request: Request, complaints: Complaints) -> int:
@@ -345,12 +316,12 @@ def _answer(request: Request, complaints: Complaints) -> int:
     except EngineError as error:
         raise UsageError(str(error)) from error
     machinery = Machinery(request.bundle, manifest, engine, request.memory_budget, request.prefetch_depth)
-    wanted, out, as_json = request.wanted, request.out, request.as_json
+    wanted, out = request.wanted, request.out
     if isinstance(wanted, Prompt):
-        return make_prompted(wanted, machinery, out, complaints, as_json=as_json)
+        return make_prompted(wanted, machinery, out, complaints)
     if isinstance(wanted, Asked):
-        return answer_asked(wanted, machinery, out, complaints, as_json=as_json)
-    return run_chosen(wanted, machinery, out, complaints, as_json=as_json)
+        return answer_asked(wanted, machinery, out, complaints)
+    return run_chosen(wanted, machinery, out, complaints)
 
 
 if __name__ == "__main__":

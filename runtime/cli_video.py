@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from tm_export.runtime.console import BUDGET, OK, Complaints, exceeded_message
+from tm_export.runtime.console import Complaints, held_too_much
 
 if TYPE_CHECKING:
     from tm_export.runtime.machinery import Machinery
@@ -38,9 +37,7 @@ class Prompt:
     lpl_plane: tuple[int, int]
 
 
-def make_prompted(
-    prompt: Prompt, machinery: Machinery, out: Path | None, complaints: Complaints, *, as_json: bool
-) -> int:
+def make_prompted(prompt: Prompt, machinery: Machinery, out: Path | None, complaints: Complaints) -> int:
     """Makes the video and prints how; returns the exit code."""
     from tm_export.runtime.make_video import VideoRequest, make_video
     from tm_export.runtime.text_to_video.options import VideoOptions
@@ -48,19 +45,10 @@ def make_prompted(
 
     wishes = {name: value for name, value in asdict(prompt).items() if name not in ("text", "seed")}
     wanted = VideoRequest(prompt.text, VideoOptions(**wishes), prompt.seed, out or DEFAULT_VIDEO)
-    progress = SilentProgress() if as_json else progress_on(sys.stderr)
+    progress = SilentProgress() if complaints.as_json else progress_on(sys.stderr)
     made = make_video(machinery, wanted, progress, complaints.warn)
-    budget = machinery.memory_budget
-    code, complaint = OK, ""
-    if budget is not None and made.peak_rss_bytes > budget:
-        code, complaint = BUDGET, exceeded_message("the process", made.peak_rss_bytes, budget)
-    if as_json:
-        print(json.dumps({"exit_code": code, **_as_json(made)} | ({"error": complaint} if complaint else {}), indent=2))
-    else:
-        _print(made)
-    if complaint:
-        complaints.say(complaint)
-    return code
+    code, complaint = held_too_much(made.peak_rss_bytes, machinery.memory_budget)
+    return complaints.conclude(code, complaint, _as_json(made), lambda: _print(made))
 
 
 def _print(made: MadeVideo) -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, how they complain, and which memory budgets they refuse."""
+"""What the commands share: how they complain, and which memory budgets they refuse."""
 
 from __future__ import annotations
 
@@ -7,22 +7,12 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any
 
-OK: Final = 0
-DEFECT: Final = 1
-USAGE: Final = 2
-REFUSED: Final = 3
-DIFFERENT: Final = 4
-BUDGET: Final = 5
-INTERRUPTED: Final = 130
-
-
-class UsageError(ValueError):
-    """The request itself is wrong; the message says what to write instead."""
+from tm_export.runtime.errors import BUDGET, DEFECT, OK, UsageError
 
 
 @dataclass(frozen=True)
@@ -48,6 +38,17 @@ class Complaints:
         self.say(message)
         if self.as_json:
             print(json.dumps({"exit_code": code, "error": message}, indent=2))
+        return code
+
+    def conclude(self, code: int, complaint: str, answer: Mapping[str, Any], show: Callable[[], None]) -> int:
+        """Print what was done, as JSON or by `show`, and what is amiss with it, if anything; returns the code."""
+        if self.as_json:
+            error = {"error": complaint} if complaint else {}
+            print(json.dumps({"exit_code": code, **answer, **error}, indent=2))
+        else:
+            show()
+        if complaint:
+            self.say(complaint)
         return code
 
     def defect(self, error: Exception, culprit: str) -> int:
@@ -79,6 +80,13 @@ def refuse_more_than_the_machine_has(memory_budget: int | None) -> None:
             f"--memory-budget {in_bytes(memory_budget)} is more than this machine's memory, "
             f"{in_bytes(machine_bytes())}: give less, or none for no bound"
         )
+
+
+def held_too_much(peak_bytes: int, memory_budget: int | None) -> tuple[int, str]:
+    """The exit code of a process that held so much at most, and what to say of it, if it is more than it was given."""
+    if memory_budget is None or peak_bytes <= memory_budget:
+        return OK, ""
+    return BUDGET, exceeded_message("the process", peak_bytes, memory_budget)
 
 
 def exceeded_message(process: str, peak_bytes: int, memory_budget: int) -> str:

@@ -16,5 +16,5 @@ class Machinery:
     bundle_dir: Path
     manifest: Manifest
     engine: Engine
-    memory_budget: int | None
-    prefetch_depth: int
+    memory_budget: int | None = None
+    prefetch_depth: int = 1

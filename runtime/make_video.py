@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tm_export.runtime.console import UsageError
 from tm_export.runtime.engines.base import Array
+from tm_export.runtime.errors import UsageError
 from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.measure.memory import MemorySampler
 from tm_export.runtime.text_to_video.contact_sheet import ContactSheet
@@ -82,18 +82,7 @@ def make_video(
             sheet.show(frame_HWC)
 
         try:
-            video = generate(
-                machinery.bundle_dir,
-                machinery.manifest,
-                machinery.engine,
-                tokens,
-                sampling,
-                request.seed,
-                show,
-                memory_budget=machinery.memory_budget,
-                prefetch_depth=machinery.prefetch_depth,
-                progress=progress,
-            )
+            video = generate(machinery, tokens, sampling, request.seed, show, progress)
         except KeyboardInterrupt:
             if writer.frames == 0:
                 raise KeyboardInterrupt("interrupted before the first frame; nothing is kept") from None

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tm_export.runtime.errors import UserError
+
 SCHEMA_VERSION: Final = 4
 MANIFEST_NAME: Final = "manifest.json"
 
@@ -20,7 +22,7 @@ SEAL_NAME: Final = "manifest.sha256"
 DType = Literal["float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"]
 
 
-class BundleError(ValueError):
+class BundleError(UserError):
     """A bundle that cannot be used; the message names the file and says what to do."""
 
 

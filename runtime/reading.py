@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tm_export.runtime.errors import UserError
 
-class UnreadableFile(ValueError):
+
+class UnreadableFile(UserError):
     """A file that is not what it should be; the message names it and says what was expected."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tm_export.runtime.engines.base import Array, EngineError, require_fit
+from tm_export.runtime.errors import UserError
 from tm_export.runtime.golden_check import Difference, difference
 from tm_export.runtime.loading.process_budget import loader_within_budget
 from tm_export.runtime.machinery import Machinery
@@ -16,7 +17,7 @@ from tm_export.runtime.measure.memory import MemorySampler
 from tm_export.runtime.tensor_files import TensorFileError, read_tensors
 
 
-class RequestError(ValueError):
+class RequestError(UserError):
     """What is asked for does not fit the bundle; the message says what does."""
 
 

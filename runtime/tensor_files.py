@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tm_export.runtime.engines.base import Array
+from tm_export.runtime.errors import UserError
 
 
-class TensorFileError(ValueError):
+class TensorFileError(UserError):
     """A file of tensors that cannot be read or written; the message names it."""
 
 

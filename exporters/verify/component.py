@@ -158,7 +158,8 @@ class _Check:
             program,
             probe,
         )
-        records = check_rewrite(artifact, self._lowered(i, program, weights), inputs)
+        lowered = self._lowered(i, program, weights) if probe is None else probe.program
+        records = check_rewrite(artifact, lowered, inputs)
         return records + check_artifact(artifact, inputs, self.target, self.options), probe
 
     def _lowered(self, i: int, program: ExportedProgram, weights: Mapping[str, Tensor]) -> ExportedProgram:

@@ -6,6 +6,9 @@ needed to run a model; it is what a picture of the merged regions is drawn from.
 Legend: B batch, N original tokens, n tokens now.
 """
 
+from collections.abc import Sequence
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -20,6 +23,11 @@ def initial_source(batch: int, num_tokens: int) -> Tensor:
 def merge_source(source_BnN: Tensor, match: Match) -> Tensor:
     """Follow one merge: a merged token holds whatever its parts held."""
     return merge(source_BnN, match, reduce="amax")
+
+
+def source_of(matches: Sequence[Match], batch: int, num_tokens: int) -> Tensor:
+    """Follow all merges of a model: [B, n, N]."""
+    return reduce(merge_source, matches, initial_source(batch, num_tokens))
 
 
 def region_labels(source_BnN: Tensor) -> Tensor:

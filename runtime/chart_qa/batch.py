@@ -14,13 +14,14 @@ from tm_export.runtime.chart_qa.chart_reader import Answer, ChartReader, Mode
 from tm_export.runtime.chart_qa.picture import PictureError, read_picture
 from tm_export.runtime.chart_qa.prompt import QuestionError
 from tm_export.runtime.chart_qa.write_text import Choice
+from tm_export.runtime.errors import UserError
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS: Final = ("image", "question", "answer", "source", "text", "truth", "right", "problem")
 """Of the file that is written."""
 
 
-class QuestionsError(ValueError):
+class QuestionsError(UserError):
     """A file or folder that gives no questions; the message says why."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tm_export.runtime.engines.base import Array
+from tm_export.runtime.errors import UserError
 
 FORMATS: Final = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
 
@@ -21,7 +22,7 @@ BEHIND: Final = (255, 255, 255)
 """What shows through a picture that has holes: paper."""
 
 
-class PictureError(ValueError):
+class PictureError(UserError):
     """A file that is no picture, or none that can be taken; the message says why."""
 
 

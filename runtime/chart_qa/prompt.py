@@ -7,6 +7,7 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
+from tm_export.runtime.errors import UserError
 from tm_export.runtime.manifest import ChartQa
 from tm_export.runtime.plain_text import place_of_no_text
 
@@ -14,7 +15,7 @@ TEXT: Final = -1
 """The visual place of a token of text."""
 
 
-class QuestionError(ValueError):
+class QuestionError(UserError):
     """A question that cannot be put; the message says why."""
 
 

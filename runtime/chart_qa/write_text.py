@@ -13,10 +13,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from tm_export.runtime.chart_qa.prompt import TEXT, Prompt
-from tm_export.runtime.engines.base import Array, EngineError
+from tm_export.runtime.engines.base import Array, EngineError, bytes_of
 from tm_export.runtime.fitted import fitted
 from tm_export.runtime.loading.loader import Loader
-from tm_export.runtime.manifest import ChartQa, Manifest
+from tm_export.runtime.manifest import ChartQa, Manifest, TensorSpec
 
 CACHES = ("keys_", "values_")
 """What the inputs begin with that are caches; the outputs that go there are called `new_…`."""
@@ -121,13 +121,22 @@ def _picks(
             logits_1V = reader.read([token], [TEXT], "decode")
 
 
+def cache_bytes(manifest: Manifest) -> int:
+    """What the language model's caches take once they are full; raises `BundleError` if there is none."""
+    return bytes_of(_caches_of(manifest))
+
+
+def _caches_of(manifest: Manifest) -> tuple[TensorSpec, ...]:
+    specs = manifest.component("llm").variant("decode").inputs
+    return tuple(spec for spec in specs if spec.name.startswith(CACHES))
+
+
 class _Reader:
     """The language model with its caches."""
 
     def __init__(self, loader: Loader, manifest: Manifest, visual_1PC: Array) -> None:
         self._loader, self._manifest, self._visual = loader, manifest, visual_1PC
-        specs = manifest.component("llm").variant("decode").inputs
-        self._caches = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in specs if spec.name.startswith(CACHES)}
+        self._caches = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in _caches_of(manifest)}
         self._cached = 0
 
     def read_prompt(self, prompt: Prompt, chunk: int) -> Array:

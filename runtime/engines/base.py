@@ -11,14 +11,17 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from tm_export.runtime.errors import REFUSED, UserError
 from tm_export.runtime.footprint import Footprint
 from tm_export.runtime.manifest import Block, TensorSpec, Variant
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class EngineError(ValueError):
+class EngineError(UserError):
     """An artifact that cannot be opened or run, or inputs that do not fit it."""
+
+    exit_code = REFUSED
 
 
 class EngineUnavailable(EngineError):

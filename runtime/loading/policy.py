@@ -13,11 +13,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tm_export.runtime.errors import BUDGET, UserError
 from tm_export.runtime.footprint import Footprint
 
 
-class BudgetTooSmall(ValueError):
+class BudgetTooSmall(UserError):
     """A memory budget in which a block cannot run at all; `least_bytes` is the least budget that works."""
+
+    exit_code = BUDGET
 
     def __init__(self, message: str, least_bytes: int) -> None:
         super().__init__(message)

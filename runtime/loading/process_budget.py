@@ -13,15 +13,17 @@ from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.measure.memory import sample_memory
 
 
-def budget_for_blocks(process_budget: int | None) -> int | None:
+def budget_for_blocks(process_budget: int | None, host_bytes: int = 0) -> int | None:
     """The process's budget less what it holds already; call it when libraries and inputs are loaded.
+
+    `host_bytes` of arrays that the host is going to hold beside the blocks count as held.
 
     Raises:
         BudgetTooSmall: the process holds as much already.
     """
     if process_budget is None:
         return None
-    held = sample_memory().rss_bytes
+    held = sample_memory().rss_bytes + host_bytes
     if held >= process_budget:
         raise BudgetTooSmall(
             f"a memory budget of {process_budget} bytes is too small: the process holds {held} bytes before it opens "
@@ -32,13 +34,15 @@ def budget_for_blocks(process_budget: int | None) -> int | None:
 
 
 @contextmanager
-def loader_within_budget(machinery: Machinery, tell: Callable[[Event], None] = lambda event: None) -> Iterator[Loader]:
+def loader_within_budget(
+    machinery: Machinery, tell: Callable[[Event], None] = lambda event: None, *, host_bytes: int = 0
+) -> Iterator[Loader]:
     """A loader whose blocks have what `budget_for_blocks` leaves them; `tell` is as `Loader`'s.
 
     Raises:
         BudgetTooSmall: as `budget_for_blocks`, or from within, told of the whole process's budget.
     """
-    blocks_budget = budget_for_blocks(machinery.memory_budget)
+    blocks_budget = budget_for_blocks(machinery.memory_budget, host_bytes)
     with Loader(
         machinery.bundle_dir,
         machinery.manifest,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from tm_export.runtime.engines.base import Array, Engine
+from tm_export.runtime.engines.base import Array
 from tm_export.runtime.fitted import fitted
 from tm_export.runtime.loading.process_budget import loader_within_budget
 from tm_export.runtime.machinery import Machinery
@@ -48,31 +47,25 @@ def contract_of(manifest: Manifest, sampling: Sampling | None = None) -> TextToV
 
 
 def generate(
-    bundle_dir: Path,
-    manifest: Manifest,
-    engine: Engine,
+    machinery: Machinery,
     tokens: Tokens,
     sampling: Sampling,
     seed: int,
     show: Callable[[Array], None],
-    *,
-    memory_budget: int | None = None,
-    prefetch_depth: int = 1,
     progress: Progress | None = None,
 ) -> Video:
     """Makes the video of a prompt, and shows its frames, uint8 [height, width, 3], as they are decoded.
 
-    Each half of the VAE is run for the whole video before the next is opened. `memory_budget` bounds the whole process;
-    what it holds now is taken off, and the rest is for blocks: the video's own arrays come on top.
+    Each half of the VAE is run for the whole video before the next is opened. The memory budget bounds the whole
+    process; what it holds now is taken off, and the rest is for blocks: the video's own arrays come on top.
 
     Raises:
         BundleError: as `contract_of`.
         BudgetTooSmall: some block cannot run within the budget.
         EngineError: a block cannot be loaded or run, or gives values that are not finite.
     """
-    report = progress or SilentProgress()
+    report, manifest = progress or SilentProgress(), machinery.manifest
     video = contract_of(manifest, sampling)
-    machinery = Machinery(bundle_dir, manifest, engine, memory_budget, prefetch_depth)
     with loader_within_budget(machinery, report.block) as loader:
         loader.schedule(_runs(video, sampling))
         start = time.perf_counter()

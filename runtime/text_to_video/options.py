@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tm_export.runtime.console import UsageError
+from tm_export.runtime.errors import UsageError
 from tm_export.runtime.manifest import TextToVideo
 from tm_export.runtime.text_to_video.leap import Leap, dynamic_leap, fixed_leap, no_leap
 from tm_export.runtime.text_to_video.sample import Sampling

@@ -9,6 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from tm_export.runtime.engines.base import Array
+from tm_export.runtime.errors import UserError
 from tm_export.runtime.manifest import TextToVideo
 from tm_export.runtime.plain_text import place_of_no_text
 from tm_export.runtime.text_to_video.clean import clean_prompt
@@ -20,7 +21,7 @@ END: Final = 1
 _UNKNOWN: Final = "<unk>"
 
 
-class PromptError(ValueError):
+class PromptError(UserError):
     """A prompt of which no video can be made; the message says why."""
 
 

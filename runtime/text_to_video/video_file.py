@@ -12,12 +12,13 @@ import av
 from av.video.stream import VideoStream
 
 from tm_export.runtime.engines.base import Array
+from tm_export.runtime.errors import UserError
 
 _LARGEST_DENOMINATOR: Final = 1001
 """Of a frame rate: that of 30000/1001, which television has."""
 
 
-class VideoFileError(ValueError):
+class VideoFileError(UserError):
     """A video that cannot be written; the message names the file."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from tm_export.models.registry import ComponentSpec, ModelSpec, find_model
 from tm_export.models.seeding import seeded
 from tm_export.models.tinychart.config import LanguageModelConfig, VisionTowerConfig
 from tm_export.models.tinychart.presets import chart_qa, components
+from tm_export.runtime.chart_qa.write_text import cache_bytes
 from tm_export.runtime.cli_run import main
+from tm_export.runtime.loading import process_budget
 from tm_export.runtime.manifest import read_manifest
 
 pytestmark = pytest.mark.xdist_group("tm-run --image")
@@ -214,6 +217,14 @@ def test_a_bundle_that_answers_nothing_is_refused(run, picture, bundle, tmp_path
 def test_a_budget_that_is_too_small_is_refused(run, picture):
     found = refused(run, "--image", picture, "--question", "a", "--memory-budget", "10MB", code=5)
     assert "10" in found
+
+
+def test_full_caches_are_taken_off_the_budget(bundle, monkeypatch):
+    held = SimpleNamespace(rss_bytes=10**8)
+    monkeypatch.setattr(process_budget, "sample_memory", lambda: held)
+    caches = cache_bytes(read_manifest(bundle))
+    assert caches == 2 * LLM.num_layers * LLM.max_tokens * LLM.hidden_size * 4
+    assert process_budget.budget_for_blocks(10**9, caches) == 9 * 10**8 - caches
 
 
 def test_ctrl_c_ends_with_its_exit_code(run, picture, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.exporters.bytes_of_bundle import contents
 from tm_export.exporters import convert
 from tm_export.exporters.api import export_source
 from tm_export.exporters.bundle import Bundle
@@ -19,8 +20,6 @@ from tm_export.exporters.worker import Emission
 
 # One worker makes the bundles, for all tests here.
 pytestmark = pytest.mark.xdist_group("jobs")
-
-HOLD_TIMES = {"reports/export.json", "reports/index.html"}
 
 
 def component(name: str, *widths: int) -> ComponentSource:
@@ -79,8 +78,3 @@ def test_components_stay_in_the_models_order(exported: dict[int, Exported]) -> N
 
 def test_jobs_change_no_byte(exported: dict[int, Exported]) -> None:
     assert contents(exported[1].bundle.path) == contents(exported[2].bundle.path)
-
-
-def contents(bundle: Path) -> dict[str, bytes]:
-    files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if name not in HOLD_TIMES}

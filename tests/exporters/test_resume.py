@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import tm_export
+from tests.exporters.bytes_of_bundle import contents
 from tm_export.exporters import compile as compiler
 from tm_export.exporters import convert
 from tm_export.exporters.errors import UsageError
 
-HOLD_TIMES = {"reports/export.json", "reports/index.html"}
 ONE_LAYER = 3000
 """Bytes: a layer takes 2560."""
 
@@ -36,11 +36,6 @@ def model(seed: int = 0) -> nn.Module:
 def export(out: Path, *, seed: int = 0, budget: int | None = ONE_LAYER, resume: bool = True) -> Path:
     x = torch.linspace(-1, 1, 32).reshape(2, 16)
     return tm_export.export(model(seed), x, out=out, name="layers", block_budget=budget, resume=resume).path
-
-
-def contents(bundle: Path) -> dict[str, bytes]:
-    files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if name not in HOLD_TIMES}
 
 
 def blocks(bundle: Path) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """What every export of a merging model must come to."""
 
+from collections import Counter
+
 from tm_export.exporters.records import ExportReport
 
 
@@ -14,6 +16,9 @@ def require_verified(report: ExportReport, target: str) -> None:
     assert merged and all(site.tokens_after < site.tokens_before for site in merged if site.kind == "merge")
     if target == "executorch":
         merging = {site.component for site in merged}
-        regions = {each.variant: each.regions for each in report.placement if each.component in merging}
+        regions: Counter[str] = Counter()
+        for each in report.placement:
+            if each.component in merging:
+                regions[each.variant] += each.regions
         merges = sum(site.kind == "merge" for site in merged)
         assert regions["merged"] <= regions["full"] + merges

@@ -129,19 +129,19 @@ def test_budgets_that_cannot_work_are_refused(
     refused(capsys, 2, "'-1GB' is no size", chain.path, "--memory-budget=-1GB")
     refused(capsys, 2, "units are B, kB, MB", chain.path, "--memory-budget", "5 parsecs")
     # Room for the process, and for less than a block.
-    monkeypatch.setattr(process_budget, "budget_for_blocks", lambda budget: 1000)
+    monkeypatch.setattr(process_budget, "budget_for_blocks", lambda budget, host_bytes: 1000)
     refused(capsys, 5, "too small for block net/00", chain.path, "--memory-budget", "1GB")
     assert main([str(chain.path), "--memory-budget", "1GB", "--json"]) == 5
     error = json.loads(capsys.readouterr().out)["error"]
     least = int(error.rsplit("is ", 1)[1].removesuffix("B"))
-    monkeypatch.setattr(process_budget, "budget_for_blocks", lambda budget: least - (10**9 - 1000))
+    monkeypatch.setattr(process_budget, "budget_for_blocks", lambda budget, host_bytes: least - (10**9 - 1000))
     assert main([str(chain.path), "--memory-budget", "4GB"]) == 0
 
 
 def test_a_peak_above_the_budget_is_told(
     chain: Chain, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_budget, "budget_for_blocks", lambda budget: 10**9)
+    monkeypatch.setattr(process_budget, "budget_for_blocks", lambda budget, host_bytes: 10**9)
     refused(capsys, 5, "more than the budget of 10.0 MB", chain.path, "--memory-budget", "10MB")
 
 

@@ -14,6 +14,7 @@ from tests.runtime.video_bundles import VIDEO, make_video_bundle
 from tm_export.runtime.cli_run import main
 from tm_export.runtime.engines.base import Array
 from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
+from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.manifest import Manifest, read_manifest, write_manifest
 from tm_export.runtime.text_to_video import generate as generating
 from tm_export.runtime.text_to_video.contact_sheet import ContactSheet
@@ -58,7 +59,7 @@ def test_the_file_shows_the_frames_that_the_pipeline_makes(
     sampling = sampling_of(options, VIDEO)
     assert sampling.time_shift == VIDEO.app_time_shift
     engine = OnnxRuntimeEngine(threads=1)
-    generate(bundle, read_manifest(bundle), engine, tokens, sampling, 5, expected.append)
+    generate(Machinery(bundle, read_manifest(bundle), engine), tokens, sampling, 5, expected.append)
     rate, frames = frames_of(out)
     assert rate == 12 and len(frames) == VIDEO.frames
     for frame, wanted in zip(frames, expected, strict=True):

@@ -10,6 +10,7 @@ from tm_export.runtime.engines.base import Array
 from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.policy import BudgetTooSmall
+from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.manifest import BundleError, Manifest
 from tm_export.runtime.text_to_video.decode import decode_pictures, decode_windows
 from tm_export.runtime.text_to_video.generate import Video, generate
@@ -37,7 +38,7 @@ def generated(made: Made, leap: Leap, budget: int | None = None) -> tuple[Video,
     root, manifest = made
     tokens = tokenize("a red circle", read_tokenizer(root, VIDEO), VIDEO)
     frames: list[Array] = []
-    video = generate(root, manifest, ENGINE, tokens, sampling(leap), 11, frames.append, memory_budget=budget)
+    video = generate(Machinery(root, manifest, ENGINE, budget), tokens, sampling(leap), 11, frames.append)
     return video, frames
 
 
@@ -67,7 +68,7 @@ def test_every_block_is_loaded_once_and_frames_are_those_of_the_states(made: Mad
 
 
 def test_a_budget_too_small_is_told_of_the_process(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tm_export.runtime.loading.process_budget.budget_for_blocks", lambda budget: 1000)
+    monkeypatch.setattr("tm_export.runtime.loading.process_budget.budget_for_blocks", lambda budget, host_bytes: 1000)
     with pytest.raises(BudgetTooSmall, match="the least --memory-budget that works is"):
         generated(made, no_leap(10), 10**9)
 
