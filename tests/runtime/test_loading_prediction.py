@@ -1,11 +1,11 @@
 """Predicted wall time: by hand on small plans, and against the loader itself with known times."""
 
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.runtime.chain_bundles import COMPONENT, Chain, make_chain
+from tests.runtime.simulated_time import SimulatedTime, simulate_loaders
 from tests.runtime.timed_engine import TimedEngine
 from tm_export.runtime.footprint import Footprint
 from tm_export.runtime.loading.loader import Loader
@@ -61,15 +61,16 @@ def test_the_fastest_plan_keeps_blocks_where_prefetching_costs_more_loads() -> N
     assert load_bound == plan_loading(cycle, 20, 0)
 
 
-def measured(chain: Chain, engine: TimedEngine, slots: int, depth: int, steps: int) -> tuple[float, Loader]:
+def followed(
+    chain: Chain, engine: TimedEngine, time: SimulatedTime, *, slots: int, depth: int, steps: int
+) -> tuple[float, Loader]:
     one = chain.manifest.component(COMPONENT).blocks[0].weight_bytes
-    loader = Loader(chain.path, chain.manifest, engine, memory_budget=slots * one, prefetch_depth=depth)
-    with loader:
+    start = time.now
+    with Loader(chain.path, chain.manifest, engine, memory_budget=slots * one, prefetch_depth=depth) as loader:
         loader.schedule([(COMPONENT, "full")] * steps)
-        start = time.perf_counter()
         for _ in range(steps):
             loader.run(COMPONENT, "full", chain.inputs())
-    return time.perf_counter() - start, loader
+    return time.now - start, loader
 
 
 @pytest.mark.parametrize(
@@ -77,20 +78,25 @@ def measured(chain: Chain, engine: TimedEngine, slots: int, depth: int, steps: i
     [(0.02, 0.04, 2, 1), (0.04, 0.02, 2, 1), (0.03, 0.03, 4, 2), (0.02, 0.04, 5, 1), (0.05, 0.02, 3, 0)],
 )
 def test_the_prediction_is_what_the_loader_takes(
-    tmp_path: Path, load: float, run: float, slots: int, depth: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float, run: float, slots: int, depth: int
 ) -> None:
+    time = simulate_loaders(monkeypatch)
     chain = make_chain(tmp_path / "bundle")
-    engine = TimedEngine(load, run)
-    _, probe = measured(chain, engine, 1, 0, 2)
-    seconds, loader = measured(chain, engine, slots, depth, 4)
+    engine = TimedEngine(load, run, sleep=time.sleep)
+    _, probe = followed(chain, engine, time, slots=1, depth=0, steps=2)
+    seconds, loader = followed(chain, engine, time, slots=slots, depth=depth, steps=4)
     predicted = predicted_seconds(loader.plan, timings_of(probe.events), loads_while_running=True)
-    assert predicted == pytest.approx(seconds, rel=0.15)
+    assert predicted == pytest.approx(seconds)
 
 
-def test_when_runs_last_longer_than_loads_streaming_costs_no_time(tmp_path: Path) -> None:
+def test_when_runs_last_longer_than_loads_only_the_first_load_costs_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = simulate_loaders(monkeypatch)
     chain = make_chain(tmp_path / "bundle")
-    engine = TimedEngine(0.02, 0.03)
-    resident, all_open = measured(chain, engine, 5, 1, 4)
-    streamed, loader = measured(chain, engine, 2, 1, 4)
+    engine = TimedEngine(0.02, 0.03, sleep=time.sleep)
+    resident, all_open = followed(chain, engine, time, slots=5, depth=1, steps=4)
+    streamed, loader = followed(chain, engine, time, slots=2, depth=1, steps=4)
     assert len(all_open.plan.loads()) == 5 and len(loader.plan.loads()) >= 4 * 4
-    assert streamed <= 1.10 * resident
+    assert resident == pytest.approx(0.02 + 4 * 5 * 0.03)
+    assert streamed == pytest.approx(resident)

@@ -3,12 +3,12 @@
 import mmap
 import multiprocessing
 import os
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.waiting import wait_until
 from tm_export.runtime.measure.machine import OtherLoad, present_conditions, storage_bytes_read, this_device
 from tm_export.runtime.measure.memory import MemorySampler, sample_memory
 from tm_export.runtime.measure.page_cache import cached_bytes, drop_page_cache
@@ -23,7 +23,7 @@ def test_anonymous_memory_is_seen_as_such() -> None:
         before = sampler.samples[0]
         block = np.ones(64 * MB, np.uint8)
         held = sample_memory()
-        time.sleep(0.05)
+        wait_until(lambda: sampler.samples[-1].time_ns > held.time_ns)
         del block
     assert held.anonymous_bytes - before.anonymous_bytes == pytest.approx(64 * MB, rel=0.1)
     assert held.rss_bytes == held.anonymous_bytes + held.file_backed_bytes
@@ -89,21 +89,21 @@ def test_an_empty_file_has_nothing_to_drop(tmp_path: Path) -> None:
     assert drop_page_cache([tmp_path / "empty"]) == "dropped"
 
 
-def burn(seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+def burn() -> None:
+    while True:
         pass
 
 
 @linux_only
 def test_work_of_another_process_is_noticed() -> None:
-    other = multiprocessing.get_context("fork").Process(target=burn, args=(1.0,))
+    other = multiprocessing.get_context("fork").Process(target=burn)
     load = OtherLoad()
     other.start()
-    time.sleep(0.8)
-    cores = load.cores()
-    other.join()
-    assert cores is not None and cores > 0.3
+    try:
+        wait_until(lambda: (load.cores() or 0) > 0.3)
+    finally:
+        other.kill()
+        other.join()
     assert OtherLoad().cores() is None  # too short a time
 
 

@@ -15,6 +15,7 @@ class TimedEngine:
     load_seconds: float = 0.0
     run_seconds: float = 0.0
     fails: Callable[[str], bool] = lambda artifact: False
+    sleep: Callable[[float], None] = time.sleep
     opened: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     name = "timed"
@@ -25,7 +26,7 @@ class TimedEngine:
         return Footprint(block.weight_bytes, 0, 0)
 
     def open(self, artifact: Path, variant: Variant) -> Session:
-        time.sleep(self.load_seconds)
+        self.sleep(self.load_seconds)
         self.opened.append(variant.artifact)
         return _TimedSession(self, variant)
 
@@ -38,7 +39,7 @@ class _TimedSession(Session):
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if self._engine.fails(self.variant.artifact):
             raise RuntimeError("the engine has failed")
-        time.sleep(self._engine.run_seconds)
+        self._engine.sleep(self._engine.run_seconds)
         return {spec.name: inputs["x"] for spec in self.variant.outputs}
 
     def _release(self) -> None:
