@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from tm_export.exporters.retrace import placeholders_of
+
+TAKE_ROWS: Final = frozenset({torch.ops.aten.embedding.default, torch.ops.aten.index_select.default})
+"""What reads a table's rows and not the table."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,16 @@ class Liveness:
         )
 
 
-def liveness_of(program: ExportedProgram) -> Liveness:
+def liveness_of(program: ExportedProgram, copied_bytes: Callable[[Tensor], int] = lambda weight: 0) -> Liveness:
     """Follow every activation of the program from where it is made to where it is last read.
 
     An input counts from where it is first read: until then it is the caller's, as a cache is that a later layer reads.
+    A weight that is not computed with as it is stored counts, while it is read, by the bytes of its copy.
+
+    Args:
+        program: what is followed.
+        copied_bytes: for a weight, how many bytes the copy takes that operators read in its place; 0 for none. A
+            table that rows are taken from is read as it is.
     """
     weights = weight_keys(program)
     inputs = set(user_inputs(program))
@@ -65,8 +75,13 @@ def liveness_of(program: ExportedProgram) -> Liveness:
     values = [node for node in program.graph.nodes if node in inputs or (node in place and node is not output)]
     last = {node: max((place[user] for user in node.users), default=-1) for node in values}
     made = {node: place.get(node, min((place[user] for user in node.users), default=-1)) for node in values}
-    storage = _storages(values)
-    alive = _alive_bytes(values, storage, made, last, len(nodes))
+    copies: dict[fx.Node, int] = {}
+    for node in placeholders_of(program.graph):
+        readers = [place[user] for user in node.users if user.target not in TAKE_ROWS]
+        if node.name in weights and readers and (copy := copied_bytes(node.meta["val"])):
+            copies[node], made[node], last[node] = copy, min(readers), max(readers)
+    sizes = copies | {node: bytes_of(node) for node in values}
+    alive = _alive_bytes(sizes, _storages(sizes), made, last, len(nodes))
     constants = {node: bytes_of(node) for node in placeholders_of(program.graph) if node not in inputs}
     operators = []
     for i, node in enumerate(nodes):
@@ -128,7 +143,7 @@ def _is_view(node: fx.Node) -> bool:
 
 
 def _alive_bytes(
-    values: Iterable[fx.Node],
+    bytes_of_values: Mapping[fx.Node, int],
     storage: dict[fx.Node, fx.Node],
     made: dict[fx.Node, int],
     last: dict[fx.Node, int],
@@ -138,11 +153,11 @@ def _alive_bytes(
     begins: dict[fx.Node, int] = {}
     ends: dict[fx.Node, int] = {}
     sizes: dict[fx.Node, int] = {}
-    for node in values:
+    for node, own in bytes_of_values.items():
         root = storage[node]
         begins[root] = min(begins.get(root, made[node]), made[node])
         ends[root] = max(ends.get(root, last[node]), last[node], made[node])
-        sizes[root] = max(sizes.get(root, 0), bytes_of(node))
+        sizes[root] = max(sizes.get(root, 0), own)
     change = [0] * (count + 2)
     for root, size in sizes.items():
         change[max(begins[root], 0)] += size

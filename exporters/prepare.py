@@ -75,7 +75,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
         programs = {name: with_own_outputs(program) for name, program in programs.items()}
     outputs = {name: tuple(map(value_of, _outputs(program))) for name, program in programs.items()}
     signature = signature_of(component, next(iter(outputs.values())))
-    lives = [liveness_of(program) for program in programs.values()]
+    lives = [liveness_of(program, partial(_widened_bytes, options)) for program in programs.values()]
     stored = partial(_stored_bytes, options)
     sizes = {key: size for program in programs.values() for key, size in weight_bytes(program, stored).items()}
     found = partition(lives, sizes, options.block_budget)
@@ -94,6 +94,11 @@ def _stored_bytes(options: ExportOptions, weight: Tensor) -> int:
     narrow = options.weights == "fp16" and is_narrowed(weight)
     half = options.precision == "fp16" and weight.is_floating_point()
     return weight.numel() * (2 if narrow or half else weight.element_size())
+
+
+def _widened_bytes(options: ExportOptions, weight: Tensor) -> int:
+    """What a weight takes that is stored in 16 bits and computed with in 32."""
+    return weight.numel() * weight.element_size() if options.weights == "fp16" and is_narrowed(weight) else 0
 
 
 def _outputs(program: ExportedProgram) -> list[fx.Node]:

@@ -342,6 +342,31 @@ def test_an_index_never_crosses_a_cut() -> None:
         in_blocks(Chosen(), torch.randn(4, 8), 600)
 
 
+class TableAndProduct(nn.Module):
+    """Rows of a table, then a product with a weight that is turned for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(1000, 8)
+        self.weight = nn.Parameter(torch.randn(200, 8))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.relu(self.table(ids)) @ self.weight.transpose(0, 1)
+
+
+def test_a_copy_of_a_weight_counts_while_it_is_read_and_a_table_is_not_copied() -> None:
+    program = capture(TableAndProduct(), (torch.arange(4),))
+    stored = liveness_of(program)
+    copied = liveness_of(program, lambda weight: 10 * weight.numel())
+    peaks = {str(op.node.target): op.peak_bytes for op in copied.operators}
+    assert peaks["aten.embedding.default"] == 4 * 8 + 4 * 8 * 4
+    assert peaks["aten.relu.default"] == 2 * 4 * 8 * 4
+    # The turned one is a view of the copy, and the product's operands and result are all that is left.
+    assert peaks["aten.transpose.int"] == 10 * 200 * 8 + 4 * 8 * 4
+    assert peaks["aten.matmul.default"] == 10 * 200 * 8 + 4 * 8 * 4 + 4 * 200 * 4
+    assert copied.crossing == stored.crossing
+
+
 class TwoCaches(nn.Module):
     """Two layers, each of which reads a large input of its own."""
 
