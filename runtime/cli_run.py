@@ -15,7 +15,7 @@ import typer
 
 from tm_export.runtime.cli_chart import Asked, answer_asked
 from tm_export.runtime.cli_components import Chosen, run_chosen
-from tm_export.runtime.cli_video import Prompt, Schedule, make_prompted
+from tm_export.runtime.cli_video import Schedule, VideoWish, make_prompted
 from tm_export.runtime.console import Complaints, refuse_more_than_the_machine_has, without_warnings
 from tm_export.runtime.errors import INTERRUPTED, OK, USAGE, UsageError, UserError
 from tm_export.runtime.units import SizeError, parse_budget
@@ -61,7 +61,7 @@ class Request:
     """A parsed command line."""
 
     bundle: Path
-    wanted: Prompt | Asked | Chosen
+    wanted: VideoWish | Asked | Chosen
     out: Path | None
     memory_budget: int | None
     prefetch_depth: int
@@ -225,9 +225,9 @@ def _parse(
         _refuse(given & {"seed"}, " is for --prompt and --image: give one of them, too")
     if lpl != "dynamic":
         _refuse(given & ONLY_DYNAMIC, f" is for --lpl dynamic, and this is --lpl {lpl}")
-    wanted: Prompt | Asked | Chosen
+    wanted: VideoWish | Asked | Chosen
     if prompt is not None:
-        wanted = Prompt(
+        wanted = VideoWish(
             text=prompt,
             seed=seed,
             steps=steps,
@@ -317,7 +317,7 @@ def _answer(request: Request, complaints: Complaints) -> int:
         raise UsageError(str(error)) from error
     machinery = Machinery(request.bundle, manifest, engine, request.memory_budget, request.prefetch_depth)
     wanted, out = request.wanted, request.out
-    if isinstance(wanted, Prompt):
+    if isinstance(wanted, VideoWish):
         return make_prompted(wanted, machinery, out, complaints)
     if isinstance(wanted, Asked):
         return answer_asked(wanted, machinery, out, complaints)

@@ -20,7 +20,7 @@ Schedule = Literal["real", "app"]
 
 
 @dataclass(frozen=True)
-class Prompt:
+class VideoWish:
     """A video that is asked for; the names are those of the options."""
 
     text: str
@@ -37,14 +37,14 @@ class Prompt:
     lpl_plane: tuple[int, int]
 
 
-def make_prompted(prompt: Prompt, machinery: Machinery, out: Path | None, complaints: Complaints) -> int:
+def make_prompted(wish: VideoWish, machinery: Machinery, out: Path | None, complaints: Complaints) -> int:
     """Makes the video and prints how; returns the exit code."""
     from tm_export.runtime.make_video import VideoRequest, make_video
     from tm_export.runtime.text_to_video.options import VideoOptions
     from tm_export.runtime.text_to_video.progress import SilentProgress, progress_on
 
-    wishes = {name: value for name, value in asdict(prompt).items() if name not in ("text", "seed")}
-    wanted = VideoRequest(prompt.text, VideoOptions(**wishes), prompt.seed, out or DEFAULT_VIDEO)
+    wishes = {name: value for name, value in asdict(wish).items() if name not in ("text", "seed")}
+    wanted = VideoRequest(wish.text, VideoOptions(**wishes), wish.seed, out or DEFAULT_VIDEO)
     progress = SilentProgress() if complaints.as_json else progress_on(sys.stderr)
     made = make_video(machinery, wanted, progress, complaints.warn)
     code, complaint = held_too_much(made.peak_rss_bytes, machinery.memory_budget)

@@ -57,7 +57,8 @@ class Variant(_Record):
 
     `inputs` and `outputs` stand in the order of the artifact's own signature: ExecuTorch knows no names. Blocks
     that are the same program have the same names here; a component's `Call` says which values they stand for.
-    `activation_bytes` is the most that its intermediate tensors, inputs and outputs take at one time.
+    `activation_bytes` is the most that its intermediate tensors, inputs and outputs take at one time, with the wider
+    copies of weights that are not computed with as they are stored.
     """
 
     name: Name

@@ -47,7 +47,7 @@ class OnnxRuntimeEngine:
         """Mapped: the weights as stored, and intermediate tensors during a run; packed: a bound.
 
         Measured, mapped: 100.7 MB of weights take 101 MB after runs, be they of 32 bit or of 16, as pages of the file.
-        While a 16-bit weight is used, its 32-bit copy comes on top: part of `activation_bytes`, if it counts Casts.
+        While a 16-bit weight is used, its 32-bit copy comes on top, which `activation_bytes` counts.
         """
         copy = 1 if self.weights == "mapped" else _LARGEST_COPY
         return Footprint(block.weight_bytes * copy + _SESSION_BYTES, 0, variant.activation_bytes)

@@ -46,6 +46,9 @@ CLASSES: Final = (
 """Of a label: tens and ones of its number, its word; its category's name and place, its series; tens and ones of the
 category's value in the first series and in the second; the rank of the first and of the second."""
 
+PLACE: Final = 4
+"""Which of the classes is the place; of the others the last one says that there is none."""
+
 
 @dataclass(frozen=True)
 class DrawnChart:

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from tm_export.models.merging.bipartite import Match
 from tm_export.models.merging.source import region_labels, source_of
 from tm_export.models.tinychart.connector import Connector
-from tm_export.models.tinychart.tiny.dataset import CLASSES, DrawnChart, labels_of, pixels_of, random_charts
+from tm_export.models.tinychart.tiny.dataset import CLASSES, PLACE, DrawnChart, labels_of, pixels_of, random_charts
 from tm_export.models.tinychart.tiny.merge_rates import features_at, random_rate
 from tm_export.models.tinychart.tiny.reading_stage import PICTURES, losses_of_labels
 from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
 from tm_export.models.tinychart.vision_tower import VisionTower
 from tm_export.models.training_stage import Losses
 
-SAYS_NOTHING = {i: count - 1 for i, count in enumerate(CLASSES) if i != 4}
-"""Of a token without a label, by the number of the class; there is no such thing as no place."""
+SAYS_NOTHING = {i: count - 1 for i, count in enumerate(CLASSES) if i != PLACE}
+"""Of a token without a label, by the number of the class."""
 
 
 class Relater(nn.Module):
