@@ -92,8 +92,7 @@ def networks(rate: int) -> Networks:
     tower = VisionTower(replace(sizes.VISION_TOWER, tome_r=rate)).eval()
     tower.load_state_dict(trained.state_dict())
     connector = cast(Connector, parts["connector"].variants["full"]())
-    longest = sizes.LANGUAGE_MODEL.max_tokens + sizes.VISION_TOWER.tokens_in
-    llm = LanguageModel(replace(sizes.LANGUAGE_MODEL, max_tokens=longest)).eval()
+    llm = LanguageModel(sizes.LANGUAGE_MODEL_FOR_UNMERGED).eval()
     llm.load_state_dict(parts["llm"].variants["decode"]().state_dict())
     return Networks(tower, connector, llm)
 

@@ -107,12 +107,12 @@ def _converted(
     more programs than can be begun with is finished before the next is begun with, so that jobs stay as many as asked.
     """
     running: deque[tuple[Prepared, ExportOptions, Conversion]] = deque()
+    components: Iterable[tuple[Prepared, ExportOptions]] = _prepared(source, target, asked, report)
+    if asked.block_budget is not None or asked.component_budgets:
+        # A budget that is too small for the last one is said before the first is converted, not after an hour.
+        components = _let_go(deque(components))
     try:
-        for component in source.components:
-            options = options_for(component, target, asked)
-            if options.precision != target.precision(asked):
-                report.say(f"{component.name} is computed in fp32, which it needs, its weights stored in 16 bits")
-            prepared = prepare(component, options, report)
+        for prepared, options in components:
             done = []
             while any(conversion.has_more for _, _, conversion in running):
                 done.append(_finished(running))
@@ -129,6 +129,22 @@ def _converted(
     finally:
         for _, _, conversion in running:
             conversion.cancel()
+
+
+def _prepared(
+    source: ModelSource, target: Target, asked: ExportOptions, report: Progress
+) -> Generator[tuple[Prepared, ExportOptions]]:
+    """Every component in blocks, with its options, in the model's order."""
+    for component in source.components:
+        options = options_for(component, target, asked)
+        if options.precision != target.precision(asked):
+            report.say(f"{component.name} is computed in fp32, which it needs, its weights stored in 16 bits")
+        yield prepare(component, options, report), options
+
+
+def _let_go(parts: deque[tuple[Prepared, ExportOptions]]) -> Generator[tuple[Prepared, ExportOptions]]:
+    while parts:
+        yield parts.popleft()
 
 
 def _unfinished(running: Iterable[tuple[Prepared, ExportOptions, Conversion]]) -> list[Future[int]]:

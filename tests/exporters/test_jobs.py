@@ -14,6 +14,7 @@ from tests.exporters.bytes_of_bundle import contents
 from tm_export.exporters import convert
 from tm_export.exporters.api import export_source
 from tm_export.exporters.bundle import Bundle
+from tm_export.exporters.errors import BudgetExceeded
 from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.worker import Emission
@@ -78,3 +79,13 @@ def test_components_stay_in_the_models_order(exported: dict[int, Exported]) -> N
 
 def test_jobs_change_no_byte(exported: dict[int, Exported]) -> None:
     assert contents(exported[1].bundle.path) == contents(exported[2].bundle.path)
+
+
+def test_a_budget_too_small_for_the_last_component_is_said_before_the_first_is_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(convert, "start_emission", lambda *arguments: started.append(arguments))
+    with pytest.raises(BudgetExceeded, match="--block-budget is 100: give at least"):
+        export_source(SOURCE, "onnx", ExportOptions(component_budgets=(("last", 100),)), tmp_path)
+    assert started == []

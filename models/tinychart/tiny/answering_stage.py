@@ -14,7 +14,7 @@ questions, W words, X classes, C channels, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
@@ -40,7 +40,7 @@ from tm_export.models.tinychart.tiny.dataset import (
 from tm_export.models.tinychart.tiny.merge_rates import features_at, random_rate, tokens_at
 from tm_export.models.tinychart.tiny.questions import is_held_out, questions_of, table_question
 from tm_export.models.tinychart.tiny.relating_stage import Relater
-from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
+from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, LANGUAGE_MODEL_FOR_UNMERGED
 from tm_export.models.training_stage import Losses
 
 PICTURES = 16
@@ -84,8 +84,7 @@ class ChartModel(nn.Module):
         super().__init__()
         self.tower = relater.tower.requires_grad_(False)
         self.connector = relater.connector
-        longest = LANGUAGE_MODEL.max_tokens + VISION_TOWER.tokens_in
-        self.llm = LanguageModel(replace(LANGUAGE_MODEL, max_tokens=longest))
+        self.llm = LanguageModel(LANGUAGE_MODEL_FOR_UNMERGED)
         self.words = ids_of_words(tokenizer)
         self.digits = [tokenizer.encode(str(digit)).ids[0] for digit in range(10)]
         self.value = nn.Linear(LANGUAGE_MODEL.hidden_size, 2 * (BLANK_DIGIT + 1))

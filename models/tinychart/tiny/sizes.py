@@ -1,5 +1,6 @@
 """The sizes of `tinychart-tiny`: 144 patches become 36 visual tokens, the paper's proportion."""
 
+from dataclasses import replace
 from typing import Final
 
 from tm_export.models.tinychart.config import LanguageModelConfig, VisionTowerConfig
@@ -27,6 +28,12 @@ LANGUAGE_MODEL: Final = LanguageModelConfig(
     max_tokens=256,
     chunk=32,
 )
+
+# The same weights: only the tables of positions are longer.
+LANGUAGE_MODEL_FOR_UNMERGED: Final = replace(
+    LANGUAGE_MODEL, max_tokens=LANGUAGE_MODEL.max_tokens + VISION_TOWER.tokens_in
+)
+"""With room for a picture at any merge rate."""
 
 STOP: Final = 0
 """The token that ends an answer."""
