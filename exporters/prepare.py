@@ -97,8 +97,9 @@ def _stored_bytes(options: ExportOptions, weight: Tensor) -> int:
 
 
 def _widened_bytes(options: ExportOptions, weight: Tensor) -> int:
-    """What a weight takes that is stored in 16 bits and computed with in 32."""
-    return weight.numel() * weight.element_size() if options.weights == "fp16" and is_narrowed(weight) else 0
+    """What the copy takes of a weight that is stored in 16 bits and computed with in 32."""
+    is_widened = options.weights == "fp16" and options.precision != "fp16" and is_narrowed(weight)
+    return weight.numel() * weight.element_size() if is_widened else 0
 
 
 def _outputs(program: ExportedProgram) -> list[fx.Node]:
