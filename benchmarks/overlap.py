@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--component", required=True)
     parser.add_argument("--variant", default="full")
     parser.add_argument("--threads", type=int, default=1, help="of the engine; one core more loads (default 1)")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="turns, and passes of each other schedule (default 7)")
     arguments = parser.parse_args()
     manifest = read_manifest(arguments.bundle)
     engine = choose_engine(manifest.target, threads=arguments.threads)
@@ -83,14 +83,14 @@ def main() -> None:
     print(
         f"{len(manifest.component(arguments.component).blocks)} blocks, streamed in {budget / 1e9:.2f} GB", flush=True
     )
-    predict(subject, budget, timings(subject, budget), arguments.rounds)
+    predict(subject, budget, timings(subject, budget, arguments.rounds), arguments.rounds)
     compare(subject, budget, arguments.rounds)
 
 
-def timings(subject: Subject, budget: int) -> Timings:
-    """Of single loads and runs, three passes with nothing beside them."""
-    with subject.loader(budget, 0, 3) as loader:
-        for _ in range(3):
+def timings(subject: Subject, budget: int, passes: int) -> Timings:
+    """Of single loads and runs, with nothing beside them."""
+    with subject.loader(budget, 0, passes) as loader:
+        for _ in range(passes):
             subject.seconds(loader)
     found = timings_of(loader.events)
     load, run = (1e3 * sum(seconds.values()) / len(seconds) for seconds in (found.load, found.run))
