@@ -56,6 +56,13 @@ class Subject:
         loader.run(self.component, self.variant, self.inputs)
         return time.perf_counter() - start
 
+    def all_passes(self, memory_budget: int | None, prefetch_depth: int, passes: int) -> Loader:
+        """The loader after so many passes, closed."""
+        with self.loader(memory_budget, prefetch_depth, passes) as loader:
+            for _ in range(passes):
+                self.seconds(loader)
+        return loader
+
     def streaming_budget(self) -> int:
         """The least budget in which every block but the first is prefetched, in passes one after another."""
         uses = uses_of(self.manifest, self.engine, [(self.component, self.variant)] * 2)
@@ -89,10 +96,7 @@ def main() -> None:
 
 def timings(subject: Subject, budget: int, passes: int) -> Timings:
     """Of single loads and runs, with nothing beside them."""
-    with subject.loader(budget, 0, passes) as loader:
-        for _ in range(passes):
-            subject.seconds(loader)
-    found = timings_of(loader.events)
+    found = timings_of(subject.all_passes(budget, 0, passes).events)
     load, run = (1e3 * sum(seconds.values()) / len(seconds) for seconds in (found.load, found.run))
     print(f"a block on average: load {load:.1f} ms, run {run:.1f} ms", flush=True)
     return found
@@ -101,9 +105,7 @@ def timings(subject: Subject, budget: int, passes: int) -> Timings:
 def predict(subject: Subject, budget: int, found: Timings, passes: int) -> None:
     """Print predicted and measured wall time of a streamed schedule."""
     start = time.perf_counter()
-    with subject.loader(budget, 1, passes) as loader:
-        for _ in range(passes):
-            subject.seconds(loader)
+    loader = subject.all_passes(budget, 1, passes)
     measured = time.perf_counter() - start
     predicted = predicted_seconds(loader.plan, found, loads_while_running=subject.engine.loads_while_running)
     print(

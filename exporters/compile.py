@@ -143,6 +143,7 @@ def _prepared(
 
 
 def _let_go(parts: deque[tuple[Prepared, ExportOptions]]) -> Generator[tuple[Prepared, ExportOptions]]:
+    """Each in turn, and none is held any longer once it has been given out."""
     while parts:
         yield parts.popleft()
 
