@@ -1,6 +1,9 @@
 """A model that Core ML's delegate takes whole, and one without weights, through the pipeline."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,16 @@ def test_a_model_without_weights_runs_from_its_bundle(target: str, tmp_path: Pat
     with Bundle.read(moved).open() as session:
         (out,) = session.run({"input": x.numpy()}).values()
     torch.testing.assert_close(torch.from_numpy(out), x.softmax(1))
+
+
+def test_an_export_leaves_no_temporary_files(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    code = (
+        "import torch, tm_export\n"
+        f"tm_export.export(torch.nn.Linear(3, 3), torch.ones(1, 3), target='coreml', out={str(tmp_path / 'out')!r})"
+    )
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()]
+    assert [path for path in temporary.rglob("*") if path.is_file()] == []
