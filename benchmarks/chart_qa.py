@@ -121,8 +121,8 @@ def written_by_pytorch(
     texts: list[Texts] = []
     for start in range(0, len(questions), BATCH):
         some = questions[start : start + BATCH]
-        pixels = torch.cat([pixels_of(picture_of(each)) for each in some])
-        visual = parts.connector(parts.tower(pixels))
+        # One by one, as on an engine: a batch's products are summed otherwise, which decides between equal scores.
+        visual = torch.cat([parts.connector(parts.tower(pixels_of(picture_of(each)))) for each in some])
         found = []
         for program in (True, False):
             prompts = [split_prompt(each.question.text, tokenizer, contract, program=program) for each in some]
@@ -192,7 +192,10 @@ def seconds_of(parts: Networks, pixels: Tensor) -> tuple[float, float]:
 def compare(
     bundle: Path, questions: Sequence[HeldOut], wanted: Sequence[Texts], tokenizer: Tokenizer, threads: int
 ) -> dict[str, object]:
-    """Run questions through a bundle; returns how many texts are PyTorch's, accuracy, and medians of seconds."""
+    """Run questions through a bundle.
+
+    Returns how many texts are PyTorch's, the numbers of the others' questions, accuracy, and medians of seconds.
+    """
     manifest = read_manifest(bundle)
     # The Core ML reference has no threads to choose.
     engine = choose_engine(manifest.target, None, None if manifest.target == "coreml" else threads)
@@ -212,11 +215,12 @@ def compare(
             texts.append(Texts(*ids))
             if number % BATCH == 0:
                 print(f"{engine.name}: {number} of {len(questions)}", flush=True)
-    equal = sum(ours == theirs for ours, theirs in zip(texts, wanted, strict=True))
+    others = [number for number, pair in enumerate(zip(texts, wanted, strict=True)) if pair[0] != pair[1]]
     return {
         "engine": engine.name,
         "questions": len(questions),
-        "equal": equal,
+        "equal": len(questions) - len(others),
+        "others": others,
         "accuracies": [asdict(each) for each in accuracies(questions, texts, tokenizer)],
         "picture_seconds": statistics.median(looks),
         "first_token_seconds": statistics.median(firsts),

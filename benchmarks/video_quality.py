@@ -4,11 +4,11 @@
     tm-export --target onnx
     python benchmarks/video_quality.py out/ondevice-sora-tiny-onnx --sheet sheet.png --json quality.json
 
-For every held-out caption, with a seed of its own, each way of sampling makes a video; ways take turns, so that a busy
-machine slows them alike. Reported of each way: network evaluations; median seconds of sampling, with loads and the
-sampler's runs in them, and by how much full sampling takes longer (the median over captions of the ratio), also for
-the denoiser's runs alone; PSNR and SSIM to the video of full sampling; and caption fidelity: in how many videos the
-detector reads colour, shape and motion as the caption has them, with Wilson's interval of 95 %.
+For every held-out caption, with a seed of its own (`--rounds 3`: with three), each way of sampling makes a video; ways
+take turns, so that a busy machine slows them alike. Reported of each way: network evaluations; median seconds of
+sampling, with loads and the sampler's runs in them, and by how much full sampling takes longer (the median over videos
+of the ratio), also for the denoiser's runs alone; PSNR and SSIM to the video of full sampling; and caption fidelity: in
+how many videos the detector reads colour, shape and motion as the caption has them, with Wilson's interval of 95 %.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tm_export.runtime.text_to_video.tokenize import tokenize
 from tm_export.runtime.tokenizer_file import read_tokenizer
 
 PARTS = ("colour", "shape", "motion")
-REPORT_EVERY = 20
+REPORT_EVERY = 60
 
 
 def ways_of(steps: int) -> dict[str, VideoOptions]:
@@ -102,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--captions", type=int, help="so many of the held-out ones; all unless given")
+    parser.add_argument("--rounds", type=int, default=1, help="videos of each caption, from noises of their own")
     parser.add_argument("--guidance", type=float, help="the bundle's unless given")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sheet", type=Path, help="PNG: a row of frames for each tenth caption, full sampling")
@@ -112,7 +113,7 @@ def main() -> None:
     contract = contract_of(manifest)
     machinery = Machinery(arguments.bundle, manifest, choose_engine(manifest.target, None, arguments.threads))
     tokenizer = read_tokenizer(arguments.bundle, contract)
-    captions = spread(held_out_captions())[: arguments.captions]
+    captions = arguments.rounds * spread(held_out_captions())[: arguments.captions]
     ways = ways_of(contract.steps)
     made: dict[str, list[Made]] = {way: [] for way in ways}
     for number, caption in enumerate(captions):
@@ -129,7 +130,7 @@ def main() -> None:
             seconds = video.seconds["sampling"], clock.seconds
             made[way].append(Made(np.stack(frames), video.sampled.evaluations, *seconds))
         if (number + 1) % REPORT_EVERY == 0 or number + 1 == len(captions):
-            print(f"{number + 1} of {len(captions)} captions", flush=True)
+            print(f"{number + 1} of {len(captions)} videos", flush=True)
             rows = [row_of(way, videos, made["full"], captions[: number + 1]) for way, videos in made.items()]
             print("\n".join(in_words(row) for row in rows), flush=True)
             if arguments.json:

@@ -16,6 +16,7 @@ import typer
 
 from tm_export.runtime.console import Complaints, exceeded_message, refuse_more_than_the_machine_has
 from tm_export.runtime.errors import BUDGET, INTERRUPTED, OK, USAGE, UserError
+from tm_export.runtime.loading.heap import restart_with_huge_pages
 from tm_export.runtime.measure.options import BenchOptions
 from tm_export.runtime.report_terms import Build, DeviceKind, ImportFormat
 from tm_export.runtime.units import SizeError, parse_budget
@@ -178,6 +179,8 @@ def _parse(
 
 def main(argv: list[str] | None = None) -> int:
     """Run `tm-bench` with these arguments (the process's own by default); returns its exit code."""
+    if argv is None:
+        restart_with_huge_pages()
     try:
         request = _app(argv, prog_name="tm-bench", standalone_mode=False)
     except typer.TyperException as error:

@@ -18,6 +18,7 @@ from tm_export.runtime.cli_components import Chosen, run_chosen
 from tm_export.runtime.cli_video import Schedule, VideoWish, make_prompted
 from tm_export.runtime.console import Complaints, refuse_more_than_the_machine_has, without_warnings
 from tm_export.runtime.errors import INTERRUPTED, OK, USAGE, UsageError, UserError
+from tm_export.runtime.loading.heap import restart_with_huge_pages
 from tm_export.runtime.units import SizeError, parse_budget
 
 NOT_WITH_IMAGE: Final = frozenset({"component", "variant", "inputs", "repeat"})
@@ -282,6 +283,8 @@ def _plane(text: str) -> tuple[int, int]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run `tm-run` with these arguments (the process's own by default); returns its exit code."""
+    if argv is None:
+        restart_with_huge_pages()
     try:
         request = _app(argv, prog_name="tm-run", standalone_mode=False)
     except typer.TyperException as error:

@@ -99,7 +99,7 @@ def sampler_inputs(config: DenoiserConfig, seed: int) -> tuple[Tensor, ...]:
     prediction = torch.randn(2, config.out_channels, *size[2:], generator=generator)
     plane = torch.zeros(config.in_channels, config.frames)
     plane[0, 0] = 1
-    shift = time_shift(config.frames, config.pixel_height, config.pixel_width)
+    shift = time_shift(config, config.frames)
     return (
         torch.randn(size, generator=generator),
         prediction,

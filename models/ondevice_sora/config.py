@@ -26,6 +26,8 @@ class DenoiserConfig:
         width: columns of the latent video, W.
         pixel_height: rows of the decoded video; scales the position embedding.
         pixel_width: columns of the decoded video.
+        unshifted_pixels: pixels times latent frames of the video whose times are evenly spaced: the published networks'
+            is one picture of 512×512. Larger ones are given more steps near the noise, smaller ones fewer.
     """
 
     depth: int = 28
@@ -41,6 +43,7 @@ class DenoiserConfig:
     width: int = 32
     pixel_height: int = 256
     pixel_width: int = 256
+    unshifted_pixels: int = 512 * 512
 
     @property
     def head_dim(self) -> int:

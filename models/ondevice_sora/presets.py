@@ -74,7 +74,6 @@ def text_to_video(
     guidance: float,
 ) -> TextToVideoSpec:
     """Return how a host makes a video with networks of these sizes."""
-    pixels = denoiser.pixel_height, denoiser.pixel_width
     return TextToVideoSpec(
         tokenizer=tokenizer,
         synthetic_tokenizer=synthetic_tokenizer,
@@ -91,8 +90,8 @@ def text_to_video(
         fps=fps,
         steps=30,
         guidance=guidance,
-        time_shift=time_shift(denoiser.frames, *pixels),
-        app_time_shift=time_shift(APP_LATENT_FRAMES, *pixels),
+        time_shift=time_shift(denoiser, denoiser.frames),
+        app_time_shift=time_shift(denoiser, APP_LATENT_FRAMES),
     )
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from tm_export.models.ondevice_sora.config import DenoiserConfig
+
 TRAINING_STEPS: Final = 1000
 """Times are given on the scale of these many steps: 1000 is noise, 0 the video."""
-
-_BASE_PIXELS: Final = 512 * 512
 
 
 class Sampled(NamedTuple):
@@ -128,10 +128,10 @@ def shifted_time(step_1: Tensor, steps_1: Tensor, time_shift_1: Tensor) -> Tenso
     return time_shift_1 * time_1 / (1 + (time_shift_1 - 1) * time_1)
 
 
-def time_shift(latent_frames: int, pixel_height: int, pixel_width: int) -> float:
-    """How much later the noise goes in a video of this size than in one picture of 512×512 pixels.
+def time_shift(config: DenoiserConfig, latent_frames: int) -> float:
+    """How much later the noise goes in a video of so many latent frames than in one of `unshifted_pixels`.
 
     The published app takes 15 latent frames, those of 51 frames, whatever the video has.
     """
-    shift: float = (pixel_height * pixel_width / _BASE_PIXELS * latent_frames) ** 0.5
+    shift: float = (config.pixel_height * config.pixel_width * latent_frames / config.unshifted_pixels) ** 0.5
     return shift

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tm_export.models.ondevice_sora.config import DenoiserConfig
 from tm_export.models.ondevice_sora.sampler import Sampler, shifted_time, time_shift
+from tm_export.models.ondevice_sora.tiny.sizes import DENOISER as TINY
 
 SIZE = (1, 4, 3, 5, 6)
 NEVER = 1e6
@@ -92,7 +94,13 @@ def sample_by_the_book(
     ("latent_frames", "size", "expected"), [(20, 256, 2.2361), (20, 192, 1.6771), (15, 256, 1.9365), (15, 192, 1.4524)]
 )
 def test_the_shift_is_the_published_one(latent_frames: int, size: int, expected: float) -> None:
-    assert time_shift(latent_frames, size, size) == pytest.approx(expected, abs=5e-5)
+    config = DenoiserConfig(pixel_height=size, pixel_width=size)
+    assert time_shift(config, latent_frames) == pytest.approx(expected, abs=5e-5)
+
+
+def test_the_tiny_models_times_are_even_at_the_size_it_was_trained_for() -> None:
+    assert time_shift(TINY, TINY.frames) == 1
+    assert time_shift(TINY, 4 * TINY.frames) == 2
 
 
 @pytest.mark.parametrize(
@@ -100,13 +108,13 @@ def test_the_shift_is_the_published_one(latent_frames: int, size: int, expected:
     [(0, 1000), (1, 985.0), (14, 718.5), (15, 691.0), (16, 662.1), (17, 630.7), (28, 138.4), (29, 70.9), (30, 0)],
 )
 def test_times_are_the_published_ones(step: int, expected: float) -> None:
-    shift = torch.tensor([time_shift(20, 256, 256)])
+    shift = torch.tensor([time_shift(DenoiserConfig(), 20)])
     found = shifted_time(torch.tensor([float(step)]), torch.tensor([30.0]), shift)
     assert 1000 * float(found) == pytest.approx(expected, abs=0.06)
 
 
 def test_the_apps_times_are_those_of_51_frames() -> None:
-    shift = torch.tensor([time_shift(15, 256, 256)])
+    shift = torch.tensor([time_shift(DenoiserConfig(), 15)])
     assert 1000 * float(shifted_time(torch.tensor([15.0]), torch.tensor([30.0]), shift)) == pytest.approx(
         659.5, abs=0.05
     )

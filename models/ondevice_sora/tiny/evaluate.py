@@ -29,7 +29,7 @@ GUIDANCE: Final = 3.0
 
 def sampling_times(steps: int) -> list[float]:
     """Return the times 1..0 of the steps' ends, shifted for the video's size (On-device Sora's schedule), then 0."""
-    shift = time_shift(DENOISER.frames, DENOISER.pixel_height, DENOISER.pixel_width)
+    shift = time_shift(DENOISER, DENOISER.frames)
     step, count, factor = (torch.as_tensor(value, dtype=torch.float64) for value in (range(steps + 1), steps, shift))
     times: list[float] = shifted_time(step, count, factor).tolist()
     return times

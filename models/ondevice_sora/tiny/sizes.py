@@ -21,6 +21,8 @@ DENOISER: Final = DenoiserConfig(
     width=8,
     pixel_height=64,
     pixel_width=64,
+    # It was trained at this size and at no larger one.
+    unshifted_pixels=6 * 64 * 64,
 )
 TEXT_ENCODER: Final = TextEncoderConfig(
     num_layers=2,
