@@ -36,7 +36,8 @@ import psutil
 MODEL = "ondevice-sora-144p"
 # What a block may take: so much that an operator with its activations fits, and no more, since a conversion takes
 # about six times a block's weights in fp32.
-BUDGETS = {"text_encoder": "300MB", "denoiser": "340MB", "vae_temporal": "300MB", "vae_spatial": "600MB"}
+# T5's table of tokens takes 526 MB in 32 bits, and no cut divides an operator.
+BUDGETS = {"text_encoder": "540MB", "denoiser": "340MB", "vae_temporal": "300MB", "vae_spatial": "600MB"}
 # Weights that are stored in 16 bits take half, and while they are used another copy of 32 bits.
 NARROW_BUDGETS = BUDGETS | {"text_encoder": "480MB"}
 
