@@ -85,7 +85,7 @@ def made_by_pytorch(options: VideoOptions) -> Video:
     z = torch.from_numpy(noise)
     steps = options.steps or contract.steps
     raw = [round(1000 * (1 - i / steps)) / 1000 for i in range(steps)]
-    r = (contract.height * contract.width / 512**2) ** 0.5 * contract.latent_shape[2] ** 0.5
+    r = (contract.height * contract.width / 64**2) ** 0.5 * (contract.latent_shape[2] / 6) ** 0.5
     times = [r * t / (1 + (r - 1) * t) for t in raw]
     evaluations = steps if options.lpl == "off" else int(options.lpl)
     for i in range(evaluations):
