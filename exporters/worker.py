@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Final
 
@@ -171,7 +170,7 @@ def _emit(target: str, saved: Mapping[str, _Saved], scratch: Path, stem: str, op
     del tensors
     made = scratch / "made"
     made.mkdir()
-    with TemporaryDirectory(dir=scratch) as temporary:
+    with tempfile.TemporaryDirectory(dir=scratch) as temporary:
         tempfile.tempdir = temporary  # coremltools removes its packages `atexit`, which a forked worker never runs
         find_target(target).emit(functions, made, stem, options)
     for one in saved.values():
