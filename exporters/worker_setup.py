@@ -11,10 +11,11 @@ logging.disable(logging.WARNING)  # what converters warn of, the user can do not
 warnings.simplefilter("ignore")
 os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported; coremltools has no other way to be quiet
 
-import coremltools  # noqa: E402
 import executorch.exir  # noqa: E402
 import torch.fx.traceback  # noqa: E402
 import torch.onnx  # noqa: E402
+
+from tm_export.runtime.coremltools_alone import coremltools  # noqa: E402
 
 __all__ = ["coremltools", "executorch", "torch"]
 

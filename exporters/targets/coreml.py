@@ -75,21 +75,23 @@ class CoremlTarget:
 
     def emit(self, functions: Mapping[str, Function], folder: Path, stem: str, options: ExportOptions) -> None:
         """Write one package; its functions share their weights."""
-        import coremltools as ct
+        from tm_export.runtime.coremltools_alone import coremltools as ct
 
         logging.getLogger("coremltools").setLevel(logging.ERROR)
         path = folder / self.artifact(stem, "")
+        names = [self.function(variant, len(functions)) for variant in functions]
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             saved = [Path(scratch) / f"{i}{self.suffix}" for i in range(len(functions))]
             for function, place in zip(functions.values(), saved, strict=True):
                 self._convert(function, options).save(str(place))
+            del function, functions  # and with them their weights: the packages have copies, which are read now
             whole = saved[0]
-            if len(functions) > 1:
+            if len(names) > 1:
                 whole = Path(scratch) / path.name
                 described = ct.utils.MultiFunctionDescriptor()
-                for variant, place in zip(functions, saved, strict=True):
-                    described.add_function(str(place), "main", self.function(variant, len(functions)))
-                described.default_function_name = self.function(next(iter(functions)), len(functions))
+                for name, place in zip(names, saved, strict=True):
+                    described.add_function(str(place), "main", name)
+                described.default_function_name = names[0]
                 ct.utils.save_multifunction(described, str(whole))
             _make_deterministic(whole)
             if path.exists():
@@ -97,7 +99,7 @@ class CoremlTarget:
             shutil.move(whole, path)
 
     def _convert(self, function: Function, options: ExportOptions) -> Any:
-        import coremltools as ct
+        from tm_export.runtime.coremltools_alone import coremltools as ct
 
         half = self.precision(options) == "fp16"
         pipeline = ct.PassPipeline.DEFAULT
@@ -184,8 +186,9 @@ def _named_inputs(program: ExportedProgram, names: tuple[str, ...]) -> ExportedP
 
 def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]:
     """Outputs by name; floats leave in fp32, whatever the precision inside."""
-    import coremltools as ct
     import numpy as np
+
+    from tm_export.runtime.coremltools_alone import coremltools as ct
 
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     return [
@@ -196,9 +199,9 @@ def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]
 
 def _operators(path: Path, function: str) -> list[str]:
     """The names of all operators of a function, in order, those inside nested blocks after their owner."""
-    from coremltools.proto import Model_pb2
+    from tm_export.runtime.coremltools_alone import coremltools as ct
 
-    model = Model_pb2.Model()
+    model = ct.proto.Model_pb2.Model()
     model.ParseFromString((path / "Data" / "com.apple.CoreML" / "model.mlmodel").read_bytes())
     names: list[str] = []
 
@@ -215,12 +218,12 @@ def _operators(path: Path, function: str) -> list[str]:
 
 def _make_deterministic(package: Path) -> None:
     """Write the specification with sorted maps, and derive the package's identifiers."""
-    from coremltools.proto import Model_pb2
+    from tm_export.runtime.coremltools_alone import coremltools as ct
 
     (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # names of our graph; no use on a phone
     data = package / "Data" / "com.apple.CoreML"
     specification = data / "model.mlmodel"
-    model = Model_pb2.Model()
+    model = ct.proto.Model_pb2.Model()
     model.ParseFromString(specification.read_bytes())
     model.description.metadata.ClearField("userDefined")
     specification.write_bytes(model.SerializeToString(deterministic=True))

@@ -117,9 +117,10 @@ def _partitioners(options: ExportOptions) -> list[Any]:
 
 
 def _coreml_partitioner(options: ExportOptions) -> Any:
-    import coremltools as ct
     from executorch.backends.apple.coreml.compiler import CoreMLBackend
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+    from tm_export.runtime.coremltools_alone import coremltools as ct
 
     half = TARGET.precision(options) == "fp16"
     specs = CoreMLBackend.generate_compile_specs(

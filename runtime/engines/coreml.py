@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import coremltools
 import numpy as np
 
+from tm_export.runtime.coremltools_alone import coremltools
 from tm_export.runtime.engines.base import Array, EngineError, EngineUnavailable, Session, bytes_of, require_artifact
 from tm_export.runtime.footprint import Footprint
 from tm_export.runtime.manifest import Block, Variant

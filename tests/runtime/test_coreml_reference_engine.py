@@ -1,5 +1,6 @@
 """The Core ML reference engine as a whole: precision, refusals, memory, functions, a merging ViT."""
 
+import gc
 import weakref
 from pathlib import Path
 
@@ -123,6 +124,20 @@ def test_values_are_freed_after_their_last_use(tmp_path: Path, monkeypatch: pyte
     (result,) = evaluate(plan(program), {"x0": x}).values()
     assert result.tolist() == [20.0] * 4
     assert most <= 2
+
+
+def test_what_a_program_was_read_from_is_freed_at_once(tmp_path: Path) -> None:
+    """coremltools' own objects refer to each other in circles, and hold the weights."""
+    path = save_torch(nn.Linear(4, 3), (torch.ones(2, 4),), "fp32", tmp_path / "linear.mlpackage")
+    gc.collect()
+    gc.disable()
+    try:
+        program = load_program(path, "main")
+        left = [each for each in gc.get_objects() if isinstance(each, ct.converters.mil.mil.Operation)]
+    finally:
+        gc.enable()
+    assert program.steps
+    assert left == []
 
 
 def test_output_may_be_an_input_or_shared_and_belongs_to_the_caller(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import coremltools
 import numpy as np
 import torch
 
+from tm_export.runtime.coremltools_alone import coremltools
 from tm_export.runtime.engines.base import Array, EngineError, Session, require_artifact
 from tm_export.runtime.engines.coreml_reference.evaluator import Plan, UnknownOp, evaluate, plan
 from tm_export.runtime.engines.coreml_reference.program import ValueType, load_program

@@ -6,7 +6,9 @@ Only the wanted function is read: the others of a multifunction package would co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -102,11 +104,25 @@ def load_program(package: Path, function: str) -> Program:
     for other in set(functions) - {function}:
         del functions[other]
     weights = package / "Data" / "com.apple.CoreML" / "weights"
+    with _cycles_collected():
+        try:
+            mil = load(spec, spec.specificationVersion, str(weights)).functions[function]
+        except Exception as error:  # the loader raises whatever its type inference raises
+            raise EngineError(f"coremltools cannot read the program of {package}: {error}") from error
+        translated = _translate(mil)
+        del mil
+    return translated
+
+
+@contextmanager
+def _cycles_collected() -> Iterator[None]:
+    """Free what was made inside and is held by nothing but itself: such is coremltools' program, weights and all."""
+    gc.freeze()  # what was there before need not be looked through
     try:
-        mil = load(spec, spec.specificationVersion, str(weights)).functions[function]
-    except Exception as error:  # the loader raises whatever its type inference raises
-        raise EngineError(f"coremltools cannot read the program of {package}: {error}") from error
-    return _translate(mil)
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()
 
 
 def _translate(function: Any) -> Program:
