@@ -29,7 +29,7 @@ from tm_export.exporters.lowering.cost import Effort, Work, effort
 from tm_export.exporters.options import ExportOptions, MergeLowering
 from tm_export.exporters.rewrite import lower_merges, raise_merges
 from tm_export.exporters.targets.base import Function, Signature, Target, find_target
-from tm_export.exporters.worker import start_emission
+from tm_export.exporters.worker import save_block, start_emission
 from tm_export.models.merging.bipartite import match_bipartite, merge
 from tm_export.runtime.engines import engines_for
 from tm_export.runtime.manifest import Variant
@@ -59,7 +59,7 @@ def milliseconds(target: Target, options: ExportOptions, size: tuple[int, int, i
     (engine,) = engines_for(target.name)
     with tempfile.TemporaryDirectory() as folder:
         functions = {"full": Function(program, Signature(("x",), ("y",)))}
-        emission = start_emission(functions, "merge", target, options, Path(folder))
+        emission = start_emission(save_block(functions, Path(folder)), "merge", target, options)
         emission.wait()
         variant = Variant(
             name="full",

@@ -92,7 +92,7 @@ def export(case: Case, kinds: Sequence[Kind], folder: Path) -> dict[str, int]:
     from tm_export.exporters.options import ExportOptions
     from tm_export.exporters.rewrite import lower_merges, raise_merges
     from tm_export.exporters.targets.base import Function, Signature, find_target
-    from tm_export.exporters.worker import start_emission
+    from tm_export.exporters.worker import save_block, start_emission
 
     options, macs = ExportOptions(), {}
     for name in kinds:
@@ -104,7 +104,7 @@ def export(case: Case, kinds: Sequence[Kind], folder: Path) -> dict[str, int]:
         np.savez(folder / f"{name}.npz", **{n: t.numpy() for n, t in zip(names.inputs, inputs, strict=True)})
         for target in map(find_target, ("onnx", "executorch")):
             program = target.legalize(lower_merges(raised, target.costs(options), options, half=False), options).program
-            emission = start_emission({name: Function(program, names)}, name, target, options, folder)
+            emission = start_emission(save_block({name: Function(program, names)}, folder), name, target, options)
             emission.wait()
             for made in emission.folder.iterdir():
                 made.rename(folder / made.name)

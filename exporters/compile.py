@@ -105,6 +105,7 @@ def _converted(
 
     While workers convert some, the next are captured, and the caller can verify those that are done. A component of
     more programs than can be begun with is finished before the next is begun with, so that jobs stay as many as asked.
+    One whose weights are read from a checkpoint waits until those before it are verified: memory is for one at a time.
     """
     running: deque[tuple[Prepared, ExportOptions, Conversion]] = deque()
     components: Iterable[tuple[Prepared, ExportOptions]] = _prepared(source, target, asked, report)
@@ -116,6 +117,11 @@ def _converted(
             done = []
             while any(conversion.has_more for _, _, conversion in running):
                 done.append(_finished(running))
+            if prepared.source.weights is not None:
+                yield from done
+                done = []
+                while running:
+                    yield _finished(running)
             while len(jobs := _unfinished(running)) >= workshop.jobs:
                 wait(jobs, return_when=FIRST_COMPLETED)
             at_once = workshop.jobs - len(jobs)

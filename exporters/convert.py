@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -29,7 +30,8 @@ from tm_export.exporters.template import NotATemplate, Slot, fill, find_slots
 from tm_export.exporters.tensors import is_fake, probe_tensor, tensors_of, with_tensors
 from tm_export.exporters.tool_versions import tool_versions
 from tm_export.exporters.weights import block_weights, fingerprint_of
-from tm_export.exporters.worker import Emission, start_emission
+from tm_export.exporters.worker import Emission, SavedBlock, save_block, start_emission
+from tm_export.runtime.loading.heap import give_back_free_memory
 
 STEM: Final = "block"
 """What every block is called while it is converted, so that blocks of one program become equal files."""
@@ -147,23 +149,20 @@ def signature_of_piece(prepared: Prepared, block: BlockPieces, variant: str) -> 
 
 def weights_of(prepared: Prepared, block: BlockPieces) -> dict[str, Tensor]:
     """A block's weights, in the dtypes that its pieces compute with."""
-    dtypes = {
-        name: tensor.dtype
-        for piece in block.pieces.values()
-        for name, tensor in tensors_of(piece.program).items()
-        if name in block.weights
-    }
+    dtypes = {name: tensor.dtype for name, tensor in _held_weights(block).items()}
     return block_weights(prepared.weights, block.weights, dtypes)
 
 
 @dataclass(frozen=True)
 class _Running:
-    """A conversion under way: for which blocks, over which tensors, by what recipe for each variant."""
+    """A conversion under way: for which blocks, and by what recipe for each variant.
+
+    More than one block are converted over probes. Nothing here holds them or weights, which the worker holds now.
+    """
 
     group: list[int]
     emission: Emission
     legalized: Mapping[str, Legalized]
-    probes: Mapping[str, Tensor] | None
     watch: Stopwatch
 
 
@@ -188,26 +187,39 @@ class _Converter:
         first = self._prepared.blocks[group[0]]
         watch = Stopwatch(self._prepared.source.name, self._label(group), self._report)
         with watch.stage("lower"):
-            probes = None
-            held = not self._is_streamed(first) and len(group) == 1 and self._options.weights != "fp16"
-            weights = {} if held else weights_of(self._prepared, first)
-            if len(group) > 1:
-                weights = probes = {name: probe_tensor(name, tensor) for name, tensor in weights.items()}
-            legalized = {
-                variant: lower(with_tensors(piece.program, weights), self._target, self._options)
-                for variant, piece in first.pieces.items()
-            }
+            saved, legalized = self._lowered(group)
+        if _is_streamed(first):
+            # What it took in memory must not stay while the worker converts it, not even in cycles of graphs.
+            gc.collect()
+            give_back_free_memory()
+        self.conversions += 1
+        self.legalized[first.structure] = legalized
+        return _Running(group, start_emission(saved, STEM, self._target, self._options), legalized, watch)
+
+    def _lowered(self, group: list[int]) -> tuple[SavedBlock, dict[str, Legalized]]:
+        """The program of these blocks, ready to be converted; its weights are on disk alone if they were read here."""
+        first = self._prepared.blocks[group[0]]
+        weights = self._weights_to_convert(group)
+        legalized = {
+            variant: lower(with_tensors(piece.program, weights), self._target, self._options)
+            for variant, piece in first.pieces.items()
+        }
         functions = {
             variant: Function(each.program, signature_of_piece(self._prepared, first, variant))
             for variant, each in legalized.items()
         }
-        emission = start_emission(functions, STEM, self._target, self._options, self._workshop.scratch)
-        self.conversions += 1
-        self.legalized[first.structure] = {
+        saved = save_block(functions, self._workshop.scratch)
+        return saved, {
             variant: Legalized(_without_weights(each, weights), each.recipe) for variant, each in legalized.items()
         }
-        # Over shapes: what it takes in memory must not stay while the worker converts it.
-        return _Running(group, emission, self.legalized[first.structure], probes, watch)
+
+    def _weights_to_convert(self, group: list[int]) -> dict[str, Tensor]:
+        """Probes if there are several blocks; else the weights of the one, if it does not hold them as they are."""
+        block = self._prepared.blocks[group[0]]
+        if len(group) > 1:
+            return _probes_of(block)
+        held = not _is_streamed(block) and self._options.weights != "fp16"
+        return {} if held else weights_of(self._prepared, block)
 
     def finish(self, running: _Running) -> None:
         """Wait for a conversion, and write its blocks."""
@@ -215,24 +227,18 @@ class _Converter:
             running.watch.worker_peak_bytes = running.emission.wait()
         self.stages += running.watch.records
         try:
-            if running.probes is None:
+            if len(running.group) == 1:
                 self._place(running.emission.folder, running.group[0])
             else:
-                self._write_all(running, running.probes)
+                self._write_all(running)
         finally:
             running.emission.discard()
 
-    def _write_all(self, running: _Running, probes: Mapping[str, Tensor]) -> None:
-        followed = {
-            f"{variant}/{name}": tensor
-            for variant, each in running.legalized.items()
-            for name, tensor in each.recipe.follow(probes).items()
-            if name in tensors_of(each.program)
-        }
+    def _write_all(self, running: _Running) -> None:
         watch = Stopwatch(self._prepared.source.name, self._label(running.group), self._report)
         try:
             with watch.stage("find weights"):
-                slots = find_slots(running.emission.folder, _distinct(followed))
+                slots = find_slots(running.emission.folder, self._probes_in(running))
         except NotATemplate as problem:
             self._report.say(f"{self._prepared.source.name}: {problem}; each block is converted by itself")
             for i in running.group:
@@ -243,6 +249,18 @@ class _Converter:
                 if self._workshop.journal.recall(self._key(i)) is None:
                     self._write(running, slots, i)
         self.stages += watch.records
+
+    def _probes_in(self, running: _Running) -> dict[str, Tensor]:
+        """What has become of the probes that a program was converted over, by variant and name."""
+        probes = _probes_of(self._prepared.blocks[running.group[0]])
+        return _distinct(
+            {
+                f"{variant}/{name}": tensor
+                for variant, each in running.legalized.items()
+                for name, tensor in each.recipe.follow(probes).items()
+                if name in tensors_of(each.program)
+            }
+        )
 
     def _write(self, running: _Running, slots: tuple[Slot, ...], i: int) -> None:
         """Write one block into a copy of the artifact."""
@@ -294,8 +312,20 @@ class _Converter:
         same = f" and {len(group) - 1} like it" if len(group) > 1 else ""
         return f"block {block_name(group[0], count)}{same}"
 
-    def _is_streamed(self, block: BlockPieces) -> bool:
-        return any(is_fake(t) for piece in block.pieces.values() for t in tensors_of(piece.program).values())
+
+def _is_streamed(block: BlockPieces) -> bool:
+    return any(is_fake(t) for piece in block.pieces.values() for t in tensors_of(piece.program).values())
+
+
+def _probes_of(block: BlockPieces) -> dict[str, Tensor]:
+    """A probe in place of each of a block's weights, of which only the shapes are looked at."""
+    return {name: probe_tensor(name, tensor) for name, tensor in _held_weights(block).items()}
+
+
+def _held_weights(block: BlockPieces) -> dict[str, Tensor]:
+    """A block's weights as its pieces hold them: perhaps shapes alone, perhaps not yet rounded."""
+    held = {name: tensor for piece in block.pieces.values() for name, tensor in tensors_of(piece.program).items()}
+    return {name: held[name] for name in block.weights if name in held}
 
 
 def _without_weights(legalized: Legalized, weights: Mapping[str, Tensor]) -> ExportedProgram:

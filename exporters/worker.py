@@ -36,12 +36,20 @@ _WEIGHTS: Final = "weights.safetensors"
 
 
 @dataclass(frozen=True)
-class _Saved:
+class _SavedFunction:
     """A function on disk: its program without weights, and the name of each weight in the file of weights."""
 
     program: Path
     signature: Signature
     weights: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SavedBlock:
+    """A block's functions in a folder of its own, from which a worker takes them: here they can be let go of."""
+
+    functions: Mapping[str, _SavedFunction]
+    scratch: Path
 
 
 @dataclass(frozen=True)
@@ -85,29 +93,10 @@ def warm_up() -> None:
         ensure_running()
 
 
-def start_emission(
-    functions: Mapping[str, Function], stem: str, target: Target, options: ExportOptions, folder: Path
-) -> Emission:
-    """Start to emit a block's functions, in a process of its own, somewhere inside `folder`."""
+def save_block(functions: Mapping[str, Function], folder: Path) -> SavedBlock:
+    """Write the functions somewhere inside `folder`, and beside them once each tensor that any of them holds."""
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="converting-", dir=folder))
-    saved = _save(functions, scratch)
-    pool = ProcessPoolExecutor(1, mp_context=_context(), initializer=_set_up)
-    with _hidden_main():
-        job = pool.submit(_emit, target.name, saved, scratch, stem, options)
-    return Emission(target.name, stem, scratch, pool, job)
-
-
-def _context() -> BaseContext:
-    """Forking a process that has run PyTorch can hang in its thread pool; a server that has not is forked instead."""
-    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["tm_export.exporters.worker_setup"])
-    return context
-
-
-def _save(functions: Mapping[str, Function], scratch: Path) -> dict[str, _Saved]:
-    """Write the programs, and beside them once each tensor that any of them holds."""
     tensors: dict[str, Tensor] = {}
     names: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
     saved = {}
@@ -123,9 +112,25 @@ def _save(functions: Mapping[str, Function], scratch: Path) -> dict[str, _Saved]
         torch.export.save(with_tensors(function.program, shapes), buffer)
         path = scratch / f"{i}.pt2"
         path.write_bytes(buffer.getbuffer())
-        saved[variant] = _Saved(path, function.signature, weights)
+        saved[variant] = _SavedFunction(path, function.signature, weights)
     save_file(_with_own_memory(tensors), scratch / _WEIGHTS)
-    return saved
+    return SavedBlock(saved, scratch)
+
+
+def start_emission(saved: SavedBlock, stem: str, target: Target, options: ExportOptions) -> Emission:
+    """Start to emit a block's functions, in a process of its own."""
+    pool = ProcessPoolExecutor(1, mp_context=_context(), initializer=_set_up)
+    with _hidden_main():
+        job = pool.submit(_emit, target.name, saved, stem, options)
+    return Emission(target.name, stem, saved.scratch, pool, job)
+
+
+def _context() -> BaseContext:
+    """Forking a process that has run PyTorch can hang in its thread pool; a server that has not is forked instead."""
+    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(["tm_export.exporters.worker_setup"])
+    return context
 
 
 def _with_own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -164,21 +169,23 @@ def _end_with_the_tool() -> None:
     os._exit(1)
 
 
-def _emit(target: str, saved: Mapping[str, _Saved], scratch: Path, stem: str, options: ExportOptions) -> int:
-    tensors = load_file(scratch / _WEIGHTS)
-    functions = {variant: Function(_load(one, tensors), one.signature) for variant, one in saved.items()}
-    del tensors
-    made = scratch / "made"
+def _emit(target: str, saved: SavedBlock, stem: str, options: ExportOptions) -> int:
+    made = saved.scratch / "made"
     made.mkdir()
-    with tempfile.TemporaryDirectory(dir=scratch) as temporary:
+    with tempfile.TemporaryDirectory(dir=saved.scratch) as temporary:
         tempfile.tempdir = temporary  # coremltools removes its packages `atexit`, which a forked worker never runs
-        find_target(target).emit(functions, made, stem, options)
-    for one in saved.values():
+        find_target(target).emit(_functions(saved), made, stem, options)
+    for one in saved.functions.values():
         one.program.unlink()
-    (scratch / _WEIGHTS).unlink()
+    (saved.scratch / _WEIGHTS).unlink()
     return peak_rss_bytes()
 
 
-def _load(saved: _Saved, tensors: Mapping[str, Tensor]) -> ExportedProgram:
+def _functions(saved: SavedBlock) -> dict[str, Function]:
+    tensors = load_file(saved.scratch / _WEIGHTS)
+    return {variant: Function(_load(one, tensors), one.signature) for variant, one in saved.functions.items()}
+
+
+def _load(saved: _SavedFunction, tensors: Mapping[str, Tensor]) -> ExportedProgram:
     program = torch.export.load(saved.program)
     return with_tensors(program, {name: tensors[stored] for name, stored in saved.weights.items()})

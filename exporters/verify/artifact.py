@@ -19,8 +19,8 @@ from tm_export.exporters.records import ParityRecord
 from tm_export.exporters.targets.base import Function, Signature, Target
 from tm_export.exporters.verify.gates import REWRITE, gate_for
 from tm_export.exporters.verify.parity import Subject, check_parity
-from tm_export.exporters.verify.replay import replay
-from tm_export.exporters.worker import start_emission
+from tm_export.exporters.verify.replay import Reference, replay
+from tm_export.exporters.worker import save_block, start_emission
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_for
 from tm_export.runtime.engines.base import Engine, EngineError
@@ -39,7 +39,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What is verified: a variant's file, against the program that was raised.
+    """What is verified: a variant's file, against what the captured program computes.
 
     `probe` is None if the program decides nothing.
     """
@@ -48,7 +48,7 @@ class Artifact:
     block: str
     variant: manifest.Variant
     path: Path
-    raised: ExportedProgram
+    reference: Reference
     probe: Probe | None
 
     def subject(self, engine: str) -> Subject:
@@ -68,7 +68,7 @@ def emit_probe(
     """Emit a program whose decisions are further outputs, under the signature of `variant` and these."""
     named = _probe_variant(program, variant, inputs, target)
     names = Signature(tuple(spec.name for spec in named.inputs), tuple(spec.name for spec in named.outputs))
-    emission = start_emission({PROBE: Function(program, names)}, PROBE, target, options, folder)
+    emission = start_emission(save_block({PROBE: Function(program, names)}, folder), PROBE, target, options)
     emission.wait()
     return Probe(program, emission.folder / target.artifact(PROBE, PROBE), named)
 
@@ -82,7 +82,7 @@ def check_rewrite(artifact: Artifact, lowered: ExportedProgram, inputs: Sequence
     made = replay(lowered, inputs).outputs
     outputs = made[: len(artifact.variant.outputs)]
     exposed = None if artifact.probe is None else (lambda: made)
-    return check_parity(artifact.subject("rewrite"), artifact.raised, inputs, lambda: outputs, exposed, REWRITE)
+    return check_parity(artifact.subject("rewrite"), artifact.reference, lambda: outputs, exposed, REWRITE)
 
 
 def check_artifact(
@@ -95,7 +95,7 @@ def check_artifact(
         exposed = None if probe is None else partial(run_artifact, engine, probe.path, probe.variant, inputs)
         run = partial(run_artifact, engine, artifact.path, artifact.variant, inputs)
         gate = gate_for(target.precision(options))
-        records += check_parity(artifact.subject(engine.name), artifact.raised, inputs, run, exposed, gate)
+        records += check_parity(artifact.subject(engine.name), artifact.reference, run, exposed, gate)
     return records
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,6 @@ from tm_export.exporters.prepare import Prepared
 from tm_export.exporters.progress import Progress, counted
 from tm_export.exporters.records import ParityRecord, PlacementRecord, StageRecord
 from tm_export.exporters.rewrite import expose_decisions
-from tm_export.exporters.sites import decisions_of
 from tm_export.exporters.stopwatch import Stopwatch
 from tm_export.exporters.targets.base import Target
 from tm_export.exporters.tensors import with_tensors
@@ -33,7 +32,7 @@ from tm_export.exporters.verify.artifact import (
 from tm_export.exporters.verify.decisions import Agreement, compare_decision
 from tm_export.exporters.verify.gates import gate_for
 from tm_export.exporters.verify.parity import Subject, records_of
-from tm_export.exporters.verify.replay import replay
+from tm_export.exporters.verify.replay import reference_of, replay
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_for
 from tm_export.runtime.engines.base import Engine
@@ -141,33 +140,34 @@ class _Check:
     def _check(self, i: int, values: dict[str, Tensor]) -> tuple[list[ParityRecord], Probe | None]:
         """Compare one block with PyTorch, whose outputs are added to the values."""
         piece, function = self.prepared.blocks[i].pieces[self.variant.name], self._function(i)
-        weights = weights_of(self.prepared, self.prepared.blocks[i])
-        program = with_tensors(piece.program, weights)
         inputs = [values[name] for name in piece.reads]
-        outputs = [output.contiguous() for output in replay(program, inputs).outputs]
-        values |= dict(zip(piece.writes, outputs, strict=True))
-        probe = None
-        if decisions_of(program):
-            exposed = lower(expose_decisions(program), self.target, self.options).program
-            probe = emit_probe(exposed, function, inputs, self.target, self.options, self.scratch)
+        reference = reference_of(lambda: self._program(i), inputs)
+        values |= dict(zip(piece.writes, map(Tensor.contiguous, reference.run.outputs), strict=True))
         artifact = Artifact(
             self.component.name,
             self.component.blocks[i].name,
             function,
             self.bundle / function.artifact,
-            program,
-            probe,
+            reference,
+            self._probe(i, inputs) if reference.run.decisions else None,
         )
-        lowered = self._lowered(i, program, weights) if probe is None else probe.program
-        records = check_rewrite(artifact, lowered, inputs)
-        return records + check_artifact(artifact, inputs, self.target, self.options), probe
+        records = check_rewrite(
+            artifact, self._lowered(i) if artifact.probe is None else artifact.probe.program, inputs
+        )
+        return records + check_artifact(artifact, inputs, self.target, self.options), artifact.probe
 
-    def _lowered(self, i: int, program: ExportedProgram, weights: Mapping[str, Tensor]) -> ExportedProgram:
+    def _probe(self, i: int, inputs: Sequence[Tensor]) -> Probe:
+        """The block's program with its decisions as further outputs, converted."""
+        exposed = lower(expose_decisions(self._program(i)), self.target, self.options).program
+        return emit_probe(exposed, self._function(i), inputs, self.target, self.options, self.scratch)
+
+    def _lowered(self, i: int) -> ExportedProgram:
         """The program as it was converted; lowered anew if that was in another try."""
         known = self.converted.legalized.get(self.prepared.blocks[i].structure)
         if known is None:
-            return lower(program, self.target, self.options).program
+            return lower(self._program(i), self.target, self.options).program
         legalized = known[self.variant.name]
+        weights = weights_of(self.prepared, self.prepared.blocks[i])
         return with_tensors(legalized.program, legalized.recipe.follow(weights))
 
     def _composed(self, engine: Engine, inputs: Sequence[Tensor], probes: Sequence[Probe | None]) -> list[ParityRecord]:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 
 from tm_export.exporters.records import ParityRecord
 from tm_export.exporters.verify.decisions import Agreement, compare_decision
 from tm_export.exporters.verify.gates import Gate, difference
-from tm_export.exporters.verify.replay import replay
+from tm_export.exporters.verify.replay import Reference
 
 Outputs = Sequence[Tensor]
 
@@ -37,32 +36,29 @@ class Subject:
 
 def check_parity(
     subject: Subject,
-    raised: ExportedProgram,
-    inputs: Sequence[Tensor],
+    reference: Reference,
     run: Callable[[], Outputs],
     run_exposed: Callable[[], Outputs] | None,
     gate: Gate,
 ) -> list[ParityRecord]:
-    """One record for each output.
+    """One record for each output, against what the captured program computes on the same inputs.
 
     `run` gives the artifact's outputs. `run_exposed` gives those of the same program with its decisions as
     further outputs, and is None for a program that decides nothing.
     """
-    reference = replay(raised, inputs)
     results = tuple(run())
     agreement = Agreement(0, 0, 0)
-    expected = reference.outputs
+    wanted = reference.run
     if run_exposed is not None:
         exposed = tuple(run_exposed())
-        decided = exposed[len(expected) :]
-        same = all(torch.equal(d.index, i.to(torch.int64)) for d, i in zip(reference.decisions, decided, strict=True))
+        decided = exposed[len(wanted.outputs) :]
+        same = all(torch.equal(d.index, i.to(torch.int64)) for d, i in zip(wanted.decisions, decided, strict=True))
         # An index out of range is a wrong decision, which is counted; PyTorch has to be forced to one within.
-        possible = [i.clamp(0, d.scores.shape[-1] - 1) for d, i in zip(reference.decisions, decided, strict=True)]
-        forced = reference if same else replay(raised, inputs, forced=possible)
-        for decision, index in zip(forced.decisions, decided, strict=True):
+        possible = [i.clamp(0, d.scores.shape[-1] - 1) for d, i in zip(wanted.decisions, decided, strict=True)]
+        wanted = wanted if same else reference.forced(possible)
+        for decision, index in zip(wanted.decisions, decided, strict=True):
             agreement += compare_decision(decision, index, gate.tie_margin)
-        expected = forced.outputs
-    return records_of(subject, results, expected, agreement, gate)
+    return records_of(subject, results, wanted.outputs, agreement, gate)
 
 
 def records_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,17 @@ class Replay:
     decisions: tuple[Decision, ...]
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What PyTorch computes on some inputs, and what it computes on them with other decisions.
+
+    The program is made for each run and let go of after it: its weights are not in memory while an engine's are.
+    """
+
+    run: Replay
+    forced: Callable[[Sequence[Tensor]], Replay]
+
+
 class _Replayer(fx.Interpreter):
     def __init__(self, program: ExportedProgram, forced: Sequence[Tensor] | None) -> None:
         super().__init__(program.graph_module)
@@ -57,6 +68,11 @@ def replay(program: ExportedProgram, inputs: Sequence[Tensor], forced: Sequence[
         replayer = _Replayer(program, forced)
         outputs = replayer.run(*flat_inputs(program, inputs))
     return Replay(tuple(outputs), tuple(replayer.decisions))
+
+
+def reference_of(program: Callable[[], ExportedProgram], inputs: Sequence[Tensor]) -> Reference:
+    """Run the program, to be compared with."""
+    return Reference(replay(program(), inputs), lambda forced: replay(program(), inputs, forced))
 
 
 def flat_inputs(program: ExportedProgram, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -1,7 +1,6 @@
 """Conversions of several components beside each other: never more than asked, and the same bundle."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ import torch
 from torch import nn
 
 from tests.exporters.bytes_of_bundle import contents
-from tm_export.exporters import convert
+from tm_export.exporters import compile, convert
 from tm_export.exporters.api import export_source
 from tm_export.exporters.bundle import Bundle
 from tm_export.exporters.errors import BudgetExceeded
 from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.sources import ComponentSource, ModelSource
-from tm_export.exporters.worker import Emission
+from tm_export.exporters.weights import ModuleWeights
+from tm_export.exporters.worker import Emission, SavedBlock
 
 # One worker makes the bundles, for all tests here.
 pytestmark = pytest.mark.xdist_group("jobs")
@@ -54,9 +54,9 @@ def export(jobs: int, out: Path) -> Exported:
     under_way: list[int] = []
     start = convert.start_emission
 
-    def counting(functions: Mapping[str, Any], *arguments: Any) -> Emission:
+    def counting(*arguments: Any) -> Emission:
         under_way.append(1 + sum(not each.job.done() for each in started))
-        started.append(start(functions, *arguments))
+        started.append(start(*arguments))
         return started[-1]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -89,3 +89,26 @@ def test_a_budget_too_small_for_the_last_component_is_said_before_the_first_is_c
     with pytest.raises(BudgetExceeded, match="--block-budget is 100: give at least"):
         export_source(SOURCE, "onnx", ExportOptions(component_budgets=(("last", 100),)), tmp_path)
     assert started == []
+
+
+def test_weights_from_a_checkpoint_are_not_converted_beside_a_verification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the two takes memory for a block."""
+    parts = [component("a", 5, 6), component("b", 6, 7)]
+    held = [replace(part, weights=ModuleWeights(part.variants["full"]().state_dict())) for part in parts]
+    done: list[str] = []
+    start, verify = convert.start_emission, compile.verify_component
+
+    def starting(saved: SavedBlock, *arguments: Any) -> Emission:
+        done.append("converted")
+        return start(saved, *arguments)
+
+    def verifying(*arguments: Any) -> Any:
+        done.append("verified")
+        return verify(*arguments)
+
+    monkeypatch.setattr(convert, "start_emission", starting)
+    monkeypatch.setattr(compile, "verify_component", verifying)
+    export_source(ModelSource("two", tuple(held), "checkpoint"), "onnx", ExportOptions(), tmp_path)
+    assert done == ["converted", "verified"] * 2

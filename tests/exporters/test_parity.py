@@ -21,7 +21,7 @@ from tm_export.exporters.targets.base import find_target
 from tm_export.exporters.verify.decisions import Agreement, compare_decision
 from tm_export.exporters.verify.gates import FP16, FP32, REWRITE, Gate, difference, gate_for
 from tm_export.exporters.verify.parity import Subject, check_parity
-from tm_export.exporters.verify.replay import Decision, replay
+from tm_export.exporters.verify.replay import Decision, reference_of, replay
 
 SUBJECT = Subject("model", "00", "full", "some engine", ("y",))
 
@@ -44,7 +44,9 @@ def rows(*index: int) -> tuple[Tensor, Tensor]:
 
 def checked(outputs: Sequence[Tensor], gate: Gate = FP32) -> ParityRecord:
     program = raise_merges(program_of(prune, TOKENS), 0).program
-    (record,) = check_parity(SUBJECT, program, (TOKENS,), lambda: outputs[:1], lambda: outputs, gate)
+    (record,) = check_parity(
+        SUBJECT, reference_of(lambda: program, (TOKENS,)), lambda: outputs[:1], lambda: outputs, gate
+    )
     return record
 
 
@@ -111,8 +113,9 @@ def test_decisions_may_come_as_another_integer_type() -> None:
 
 def test_without_decisions_outputs_alone_are_compared() -> None:
     program = program_of(lambda x: x * 2, TOKENS)
-    (good,) = check_parity(SUBJECT, program, (TOKENS,), lambda: (TOKENS * 2,), None, FP32)
-    (bad,) = check_parity(SUBJECT, program, (TOKENS,), lambda: (TOKENS * 2.01,), None, FP32)
+    reference = reference_of(lambda: program, (TOKENS,))
+    (good,) = check_parity(SUBJECT, reference, lambda: (TOKENS * 2,), None, FP32)
+    (bad,) = check_parity(SUBJECT, reference, lambda: (TOKENS * 2.01,), None, FP32)
     assert good.passed and not bad.passed
     assert good.decisions == 0
 
@@ -213,7 +216,8 @@ def test_a_corrupted_weight_fails_the_gate(amount: float) -> None:
     with torch.no_grad():
         largest.view(-1)[:: largest.numel() // 3] += amount
     outputs = replay(corrupted, inputs).outputs
-    (record,) = check_parity(SUBJECT, program, inputs, lambda: outputs[:1], lambda: outputs, FP32)
+    reference = reference_of(lambda: program, inputs)
+    (record,) = check_parity(SUBJECT, reference, lambda: outputs[:1], lambda: outputs, FP32)
     assert record.passed is (amount == 0.0)
 
 
