@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tm_export.runtime.engines import Engine, choose_engine
@@ -42,11 +43,12 @@ def record_variant(
         EngineError: the engine refuses a block or fails.
         BudgetTooSmall: a block cannot run within the memory budget.
     """
-    engine = choose_engine(manifest.target, options.engine, options.threads)
+    new_engine = partial(choose_engine, manifest.target, options.engine, options.threads)
+    engine = new_engine()
     inputs = inputs_for(bundle_dir, manifest, component, variant)
     blocks = _blocks(manifest, component, variant)
     files = tuple(dict.fromkeys(bundle_dir / path for block, _ in blocks for path in block.files))
-    loads = _Loads(bundle_dir, manifest, component, engine, blocks)
+    loads = _Loads(bundle_dir, manifest, component, new_engine, blocks)
     machinery = Machinery(bundle_dir, manifest, engine, options.memory_budget, options.prefetch_depth)
     with MemorySampler() as sampler:
         with loader_within_budget(machinery) as loader:
@@ -98,7 +100,8 @@ def _run(
 class _Loads:
     """Loads of all blocks, one after another, written down as phases and events.
 
-    A load does what the loader's does: the block's files are read, then the engine opens them.
+    A load does what the loader's does: the block's files are read, then the engine opens them. It is a new engine each
+    time, which has kept nothing of earlier loads.
     """
 
     def __init__(
@@ -106,24 +109,25 @@ class _Loads:
         bundle_dir: Path,
         manifest: Manifest,
         component: str,
-        engine: Engine,
+        new_engine: Callable[[], Engine],
         blocks: Sequence[tuple[Block, Variant]],
     ) -> None:
         self._bundle_dir = bundle_dir
         self._file_bytes = {entry.path: entry.bytes for entry in manifest.files}
         self._component = component
-        self._engine = engine
+        self._new_engine = new_engine
         self._blocks = blocks
         self.phases: list[Phase] = []
         self.events: list[Event] = []
 
     def once(self, kind: PhaseKind, number: int) -> None:
         """Open and close every block."""
+        engine = self._new_engine()
         start_ns = time.perf_counter_ns()
         for block, function in self._blocks:
             began_ns = time.perf_counter_ns()
             page_in(self._bundle_dir, [(path, self._file_bytes[path]) for path in block.files])
-            session = self._engine.open(self._bundle_dir / function.artifact, function)
+            session = engine.open(self._bundle_dir / function.artifact, function)
             opened_ns = time.perf_counter_ns()
             session.close()
             del session
