@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from tm_export.exporters.errors import ConversionRefused
+from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.stopwatch import peak_rss_bytes
 from tm_export.exporters.targets.base import Function, Signature, Target, find_target
@@ -88,9 +88,20 @@ class Emission:
 
 
 def warm_up() -> None:
-    """Start the server that workers are forked from: the converters' slow imports go on beside what comes first."""
+    """Start the server that workers are forked from: the converters' slow imports go on beside what comes first.
+
+    Raises `UsageError` if the folder for temporary files has too long a path for a socket in it.
+    """
     if _context().get_start_method() == "forkserver":
-        ensure_running()
+        try:
+            ensure_running()
+        except OSError as error:
+            if "path too long" not in str(error):
+                raise
+            raise UsageError(
+                f"the path of the folder for temporary files, {tempfile.gettempdir()}, is too long for a socket: "
+                "set TMPDIR to a shorter one"
+            ) from error
 
 
 def save_block(functions: Mapping[str, Function], folder: Path) -> SavedBlock:

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -385,6 +387,22 @@ def test_output_folder_that_is_read_only_is_refused(
     monkeypatch.setattr(Path, "mkdir", read_only)
     found = refused("-m", f"{models}:scale", "--target", "onnx")
     assert "models-scale-onnx cannot be written (Read-only file system)" in found
+
+
+def test_a_folder_for_temporary_files_too_deep_for_a_socket_is_told(models: Path, tmp_path: Path) -> None:
+    """In a process of its own: this one's server of workers is up already."""
+    deep = tmp_path / ("deep" * 30)
+    deep.mkdir()
+    command = [sys.executable, "-m", "tm_export.exporters.cli", "-m", f"{models}:scale", "--target", "onnx"]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "out")],
+        env=os.environ | {"TMPDIR": str(deep)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.USAGE
+    assert f"temporary files, {deep}, is too long for a socket: set TMPDIR to a shorter one" in done.stderr
 
 
 def test_disk_that_fills_up_is_told(refused: Refused, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
