@@ -137,7 +137,7 @@ def main() -> None:
                 arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
     if arguments.sheet:
         full = made["full"]
-        shown = [video.frames_FHWC[::3] for video in full[::10]]
+        shown = [video.frames_FHWC[::3] for video in full[: len(captions) // arguments.rounds : 10]]
         Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in shown])).save(arguments.sheet)
 
 
