@@ -40,6 +40,8 @@ MODEL = "ondevice-sora-144p"
 BUDGETS = {"text_encoder": "540MB", "denoiser": "340MB", "vae_temporal": "300MB", "vae_spatial": "600MB"}
 # Weights that are stored in 16 bits take half, and while they are used another copy of 32 bits.
 NARROW_BUDGETS = BUDGETS | {"text_encoder": "480MB"}
+# A disk need not have room for the bundle twice.
+_PIECE = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -180,18 +182,19 @@ class TreeWatch:
 
 
 def seconds_to_write(size: int, path: Path) -> float:
-    """How long it takes to write so many bytes to a file, and to flush it to disk."""
+    """How long it takes to write so many bytes and flush them to disk: in files of `_PIECE` at most, one at a time."""
     chunk = os.urandom(1 << 24)
     began = time.monotonic()
-    with path.open("wb") as file:
-        for _ in range(size // len(chunk)):
-            file.write(chunk)
-        file.write(chunk[: size % len(chunk)])
-        file.flush()
-        os.fsync(file.fileno())
-    seconds = time.monotonic() - began
-    path.unlink()
-    return seconds
+    for begin in range(0, size, _PIECE):
+        piece = min(_PIECE, size - begin)
+        with path.open("wb") as file:
+            for _ in range(piece // len(chunk)):
+                file.write(chunk)
+            file.write(chunk[: piece % len(chunk)])
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+    return time.monotonic() - began
 
 
 if __name__ == "__main__":
