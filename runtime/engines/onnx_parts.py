@@ -63,7 +63,7 @@ def _mapped(tensor: onnx.TensorProto, artifact: Path, files: dict[str, memoryvie
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     size = math.prod(tensor.dims) * dtype.itemsize
     content = files[name][offset : offset + size]
-    if len(content) != size or int(place.get("length", size)) != size:
+    if offset < 0 or len(content) != size or int(place.get("length", size)) != size:
         raise EngineError(
             f"weight {tensor.name!r} of {artifact} is {size} bytes at {offset} of {name}, which has "
             f"{len(files[name])} bytes: export again"

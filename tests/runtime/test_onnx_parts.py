@@ -87,16 +87,16 @@ def test_weights_are_mapped_and_not_copied(tmp_path: Path) -> None:
         ({"location": "/etc/passwd"}, "outside its folder"),
         ({"offset": 4096}, "is 1024 bytes at 4096 of weights.data, which has 4608 bytes: export again"),
         ({"offset": -8}, "is 1024 bytes at -8"),
+        ({"offset": -4608}, "is 1024 bytes at -4608"),
         ({"length": 1000}, "is 1024 bytes at 0"),
         ({"location": "others.data"}, "others.data"),
         ({"offset": "first"}, "first"),
     ],
 )
 def test_weights_that_are_not_where_the_file_says_are_refused(
-    tmp_path: Path, change: dict[str, object], message: str
+    tmp_path: Path, chain: Chain, change: dict[str, object], message: str
 ) -> None:
     path = save(tmp_path, **change)
-    chain = make_chain(tmp_path / "chain")
     variant = chain.manifest.component(COMPONENT).blocks[0].variants[0]
     with pytest.raises(EngineError, match=r"full\.onnx") as caught:
         OnnxRuntimeEngine().open(path, variant)
