@@ -252,24 +252,11 @@ class _Converter:
 
     def _probes_in(self, running: _Running) -> dict[str, Tensor]:
         """What has become of the probes that a program was converted over, by variant and name."""
-        probes = _probes_of(self._prepared.blocks[running.group[0]])
-        return _distinct(
-            {
-                f"{variant}/{name}": tensor
-                for variant, each in running.legalized.items()
-                for name, tensor in each.recipe.follow(probes).items()
-                if name in tensors_of(each.program)
-            }
-        )
+        return _distinct(_followed(running.legalized, _probes_of(self._prepared.blocks[running.group[0]])))
 
     def _write(self, running: _Running, slots: tuple[Slot, ...], i: int) -> None:
         """Write one block into a copy of the artifact."""
-        weights = weights_of(self._prepared, self._prepared.blocks[i])
-        tensors = {
-            f"{variant}/{name}": tensor
-            for variant, each in running.legalized.items()
-            for name, tensor in each.recipe.follow(weights).items()
-        }
+        tensors = _followed(running.legalized, weights_of(self._prepared, self._prepared.blocks[i]))
         with tempfile.TemporaryDirectory(prefix="writing-", dir=self._workshop.scratch) as folder:
             fill(running.emission.folder, slots, tensors, Path(folder))
             self._target.seal(Path(folder))
@@ -326,6 +313,15 @@ def _held_weights(block: BlockPieces) -> dict[str, Tensor]:
     """A block's weights as its pieces hold them: perhaps shapes alone, perhaps not yet rounded."""
     held = {name: tensor for piece in block.pieces.values() for name, tensor in tensors_of(piece.program).items()}
     return {name: held[name] for name in block.weights if name in held}
+
+
+def _followed(legalized: Mapping[str, Legalized], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that each variant's program has in place of these weights, by variant and name."""
+    followed: dict[str, Tensor] = {}
+    for variant, each in legalized.items():
+        held = tensors_of(each.program)
+        followed |= {f"{variant}/{n}": tensor for n, tensor in each.recipe.follow(weights).items() if n in held}
+    return followed
 
 
 def _without_weights(legalized: Legalized, weights: Mapping[str, Tensor]) -> ExportedProgram:
