@@ -35,6 +35,8 @@ from torch.fx.experimental.proxy_tensor import (
     track_tensor_tree,
 )
 
+from tm_export.exporters.arguments import bound_arguments, from_front
+
 _DERIVATION: Final = "derivation"
 """Key, among a node's notes, of what its value follows from."""
 
@@ -225,7 +227,10 @@ def value_of(node: fx.Node) -> Tensor:
 
 
 def arguments(node: fx.Node) -> tuple[Any, ...]:
-    """The node's positional arguments; the operator's schema says of what types they are."""
+    """The node's positional arguments as they were written, for operators of ours and for calls that are copied.
+
+    What an argument means by its name is read with `bound_arguments`.
+    """
     return node.args
 
 
@@ -252,13 +257,12 @@ class SliceOf:
 
 
 def slice_of(node: fx.Node) -> SliceOf:
-    """Read the arguments of a slice."""
-    source, *given = arguments(node)
-    defaults: list[Any] = [0, None, None, 1]
-    dim, start, end, step = given + defaults[len(given) :]
-    size = value_of(source).shape
-    first, last, by = slice(start, end, step).indices(size[dim])
-    return SliceOf(source, dim % len(size), first, last, by)
+    """Read the arguments of a slice: bounds are counted from the front, and within the tensor."""
+    given = bound_arguments(node)
+    shape = value_of(given["self"]).shape
+    dim = from_front(given["dim"], len(shape))
+    bounds = slice(given["start"], given["end"], given["step"]).indices(shape[dim])
+    return SliceOf(given["self"], dim, *bounds)
 
 
 def is_float(node: fx.Node) -> bool:
