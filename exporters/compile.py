@@ -19,7 +19,7 @@ from tm_export.exporters.manifest_of import component_of
 from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.prepare import Prepared, prepare
 from tm_export.exporters.progress import Progress
-from tm_export.exporters.records import ComponentBlocks, ExportReport, MergeSite
+from tm_export.exporters.records import ComponentBlocks, ExportReport, MergeSite, ParityRecord
 from tm_export.exporters.report.page import Picture
 from tm_export.exporters.report.pictures import region_pictures
 from tm_export.exporters.sources import ComponentSource, ModelSource
@@ -53,9 +53,12 @@ def compile_model(
     warm_up()
     workshop = Workshop(staging.bundle, staging.scratch, staging.journal, effort.jobs)
     compiled = Compiled((), (), ExportReport.empty(source.name, target.name, _said(target, asked)))
-    with closing(_converted(source, target, asked, workshop, report)) as components:
-        for component in components:
-            compiled = _verified(compiled, *component, target, workshop, effort, report)
+    try:
+        with closing(_converted(source, target, asked, workshop, report)) as components:
+            for component in components:
+                compiled = _verified(compiled, *component, target, workshop, effort, report)
+    except _NotTheModule as error:
+        return replace(compiled, report=compiled.report.with_more(parity=error.records))
     finished = compiled.report.model_copy(
         update={
             "total_seconds": time.monotonic() - started,
@@ -89,7 +92,7 @@ def _verified(
         golden=(*compiled.golden, *verified.golden),
         report=compiled.report.with_more(
             merges=_sites(prepared, target, options),
-            parity=verified.parity,
+            parity=(*_source_parity(prepared), *verified.parity),
             placement=verified.placement,
             stages=(*prepared.stages, *converted.stages, *verified.stages),
             blocks=(blocks,),
@@ -145,7 +148,22 @@ def _prepared(
         options = options_for(component, target, asked)
         if options.precision != target.precision(asked):
             report.say(f"{component.name} is computed in fp32, which it needs, its weights stored in 16 bits")
-        yield prepare(component, options, report), options
+        prepared = prepare(component, options, report)
+        if not all(record.passed for record in _source_parity(prepared)):
+            raise _NotTheModule(_source_parity(prepared))
+        yield prepared, options
+
+
+class _NotTheModule(Exception):
+    """A captured or raised program does not compute what the user's module does: nothing of it is worth converting."""
+
+    def __init__(self, records: tuple[ParityRecord, ...]) -> None:
+        super().__init__()
+        self.records = records
+
+
+def _source_parity(prepared: Prepared) -> tuple[ParityRecord, ...]:
+    return tuple(record for check in prepared.checks.values() for record in check.records)
 
 
 def _let_go(parts: deque[tuple[Prepared, ExportOptions]]) -> Generator[tuple[Prepared, ExportOptions]]:

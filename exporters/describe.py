@@ -14,6 +14,7 @@ from tm_export.exporters.records import MergeSite
 from tm_export.exporters.rewrite import Raised, choose
 from tm_export.exporters.sources import ComponentSource
 from tm_export.exporters.targets.base import Signature, Target
+from tm_export.exporters.verify.cases import Case
 from tm_export.runtime import manifest
 
 
@@ -64,22 +65,15 @@ def merge_sites(
     return tuple(rows)
 
 
-def write_golden(
-    staging: Path,
-    component: str,
-    variant: str,
-    signature: Signature,
-    inputs: Sequence[Tensor],
-    outputs: Sequence[Tensor],
-) -> manifest.Golden:
+def write_golden(staging: Path, component: str, variant: str, signature: Signature, case: Case) -> manifest.Golden:
     """Write inputs and PyTorch's outputs, so that an app can test itself, and name the files."""
     (staging / "golden").mkdir(exist_ok=True)
     paths = {}
     for kind, names, tensors in (
-        ("inputs", signature.inputs, inputs),
-        ("outputs", signature.outputs, outputs),
+        ("inputs", signature.inputs, case.inputs),
+        ("outputs", signature.outputs, case.reference.run.outputs),
     ):
         paths[kind] = f"golden/{component}_{variant}_{kind}.safetensors"
-        arrays = {name: tensor.detach().contiguous() for name, tensor in zip(names, tensors, strict=True)}
+        arrays = {name: tensor.detach().contiguous().clone() for name, tensor in zip(names, tensors, strict=True)}
         save_file(arrays, staging / paths[kind])
     return manifest.Golden(component=component, variant=variant, **paths)

@@ -181,6 +181,7 @@ def _registry_component(spec: ComponentSpec, seed: int, checkpoint: Path | None)
         output_names=spec.output_names,
         needs_fp32=spec.needs_fp32,
         own_inputs={variant: inputs(seed) for variant, inputs in spec.own_inputs.items()},
+        fresh_inputs={variant: spec.own_inputs.get(variant, spec.example_inputs) for variant in spec.variants},
     )
     if checkpoint is None or spec.weights == "none":
         return component

@@ -26,6 +26,9 @@ from tm_export.exporters.sources import ComponentSource
 from tm_export.exporters.stopwatch import Stopwatch
 from tm_export.exporters.targets.base import Signature
 from tm_export.exporters.tensors import tensors_of
+from tm_export.exporters.verify.cases import SourceCheck, check_source
+from tm_export.exporters.verify.gates import gate_for
+from tm_export.exporters.verify.parity import WHOLE, Subject
 from tm_export.exporters.weights import ModuleWeights, RoundedWeights, WeightReader
 
 
@@ -42,6 +45,8 @@ class Prepared:
         needs: what each block takes.
         weights: where they are read from.
         stages: what it took.
+        checks: each variant held against the user's own module; none for a streamed model, whose module has no weights.
+        coarsest: the dtype of the least precise floats that the module computes with.
     """
 
     source: ComponentSource
@@ -52,6 +57,8 @@ class Prepared:
     needs: tuple[Need, ...]
     weights: WeightReader
     stages: tuple[StageRecord, ...]
+    checks: Mapping[str, SourceCheck]
+    coarsest: torch.dtype
 
 
 def prepare(component: ComponentSource, options: ExportOptions, report: Progress) -> Prepared:
@@ -63,12 +70,19 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     """
     raised: dict[str, Raised] = {}
     stages: list[StageRecord] = []
+    checks: dict[str, SourceCheck] = {}
+    coarsest = torch.float32
     for name, build in component.variants.items():
         watch = Stopwatch(component.name, name, report)
         with watch.stage("capture"):
             captured = capture(build(), component.inputs_of(name), options.seed)
         with watch.stage("rewrite"):
             raised[name] = raise_merges(captured, options.seed)
+        coarsest = max(coarsest, _coarsest(captured), key=lambda dtype: torch.finfo(dtype).eps)
+        if component.weights is None:
+            with watch.stage("check"):
+                checks[name] = _checked(component, name, captured, raised[name], coarsest, options.seed)
+            _say_draws(component.name, name, checks[name].draws, options.seed, report)
         stages += watch.records
     programs = {name: each.program for name, each in raised.items()}
     if options.block_budget is not None:
@@ -87,7 +101,49 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     weights = component.weights or _module_weights(component.name, programs)
     if options.weights == "fp16":
         weights = RoundedWeights(weights)
-    return Prepared(component, signature, raised, outputs, blocks, found.needs, weights, tuple(stages))
+    return Prepared(
+        component, signature, raised, outputs, blocks, found.needs, weights, tuple(stages), checks, coarsest
+    )
+
+
+def _checked(
+    component: ComponentSource, variant: str, captured: ExportedProgram, raised: Raised, coarsest: torch.dtype, seed: int
+) -> SourceCheck:
+    """The variant held against the user's module."""
+    outputs = range(len(captured.graph_signature.output_specs))
+    names = component.output_names or tuple(f"output_{i}" for i in outputs)
+
+    def subject(engine: str) -> Subject:
+        return Subject(component.name, WHOLE, variant, engine, names)
+
+    return check_source(
+        subject,
+        component.variants[variant],
+        captured,
+        raised.program,
+        component.inputs_of(variant),
+        component.fresh_inputs.get(variant),
+        seed,
+        gate_for("fp32", coarsest),
+    )
+
+
+def _say_draws(component: str, variant: str, draws: tuple[str, ...], seed: int, report: Progress) -> None:
+    if draws:
+        report.say(
+            f"{component} {variant}: random numbers are drawn once, from --seed {seed}, and are the same in every run of "
+            f"the artifact: {'; '.join(draws)}"
+        )
+
+
+def _coarsest(program: ExportedProgram) -> torch.dtype:
+    """The dtype of the least precise floats in a program."""
+    dtypes = {
+        value.dtype
+        for node in program.graph.nodes
+        if isinstance(value := node.meta.get("val"), Tensor) and value.dtype.is_floating_point
+    }
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
 
 
 def _stored_bytes(options: ExportOptions, weight: Tensor) -> int:

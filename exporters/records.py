@@ -39,7 +39,10 @@ class ParityRecord(_Record):
     block: str
     variant: str
     engine: str
-    """An engine's name, or "rewrite": the rewritten program, run by PyTorch, against the captured one."""
+    """An engine's name; or what PyTorch ran: "captured", the program as it was captured, "raised", the same with its
+    merges recognised, "rewrite", the same in the target's operators."""
+    inputs: str
+    """"example", or "fresh 1" and so on: inputs that were drawn for the comparison."""
     output: str
     max_abs_error: float
     relative_error: float

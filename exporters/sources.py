@@ -31,6 +31,9 @@ class ComponentSource:
     own_inputs: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
     """Inputs of variants that take other shapes than the rest."""
 
+    fresh_inputs: Mapping[str, Callable[[int], tuple[Tensor, ...]]] = field(default_factory=dict)
+    """By variant, from a seed to further inputs like its example inputs; drawn from those for a variant without."""
+
     def inputs_of(self, variant: str) -> tuple[Tensor, ...]:
         """The inputs that a variant is captured and verified on."""
         return self.own_inputs.get(variant, self.example_inputs)

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
+from tm_export.runtime import closeness
 from tm_export.runtime.engines.base import Array
 
 MIN_PSNR_DB: Final = 40.0
@@ -21,11 +20,8 @@ class Difference:
     output: str
     max_abs_error: float
     psnr_db: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the output counts as the same."""
-        return self.psnr_db >= MIN_PSNR_DB
+    passed: bool
+    """Whether the output counts as the same."""
 
 
 def difference(output: str, got: Array, golden: Array) -> Difference:
@@ -33,17 +29,6 @@ def difference(output: str, got: Array, golden: Array) -> Difference:
 
     Not finite where the golden output is, or in another shape, is infinitely far. Integers and booleans must be equal.
     """
-    if got.shape != golden.shape:
-        return Difference(output, math.inf, -math.inf)
-    same = (got == golden) | (np.isnan(got) & np.isnan(golden))
-    if same.all():
-        return Difference(output, 0.0, math.inf)
-    wide, reference = got.astype(np.float64), golden.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # ∞ − ∞, where both are the same
-        error = np.where(same, 0.0, np.abs(wide - reference))
-    error = np.where(np.isnan(error), np.inf, error)
-    scale = float(np.abs(reference[np.isfinite(reference)]).max(initial=0.0))
-    mean_square = float(np.mean(error**2))
-    is_exact_type = golden.dtype.kind in "biu"
-    has_psnr = scale > 0 and math.isfinite(mean_square) and not is_exact_type
-    return Difference(output, float(error.max()), 10 * math.log10(scale**2 / mean_square) if has_psnr else -math.inf)
+    found = closeness.difference(got, golden)
+    psnr_db = math.inf if found.psnr_db is None else found.psnr_db
+    return Difference(output, found.max_abs_error, psnr_db, found.within(math.inf, MIN_PSNR_DB))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 from torch import Tensor
 from torch.export import ExportedProgram
@@ -18,6 +18,7 @@ from tm_export.exporters.prepare import Prepared
 from tm_export.exporters.progress import Progress, counted
 from tm_export.exporters.records import ParityRecord, PlacementRecord, StageRecord
 from tm_export.exporters.rewrite import expose_decisions
+from tm_export.exporters.sites import decisions_of
 from tm_export.exporters.stopwatch import Stopwatch
 from tm_export.exporters.targets.base import Target
 from tm_export.exporters.tensors import with_tensors
@@ -29,16 +30,13 @@ from tm_export.exporters.verify.artifact import (
     emit_probe,
     run_artifact,
 )
-from tm_export.exporters.verify.decisions import Agreement, compare_decision
-from tm_export.exporters.verify.gates import gate_for
-from tm_export.exporters.verify.parity import Subject, records_of
-from tm_export.exporters.verify.replay import reference_of, replay
+from tm_export.exporters.verify.cases import EXAMPLE, Case
+from tm_export.exporters.verify.gates import Gate, gate_for
+from tm_export.exporters.verify.parity import WHOLE, Subject, records_of, with_decisions
+from tm_export.exporters.verify.replay import Decision, Reference, Replay, reference_of, replay
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_for
 from tm_export.runtime.engines.base import Engine
-
-COMPOSED: Final = "all"
-"""What records call the blocks together."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +65,16 @@ def verify_component(
     golden: list[manifest.Golden] = []
     stages: list[StageRecord] = []
     for variant in component.variants:
-        inputs = prepared.source.inputs_of(variant.name)
         watch = Stopwatch(component.name, variant.name, report)
         with watch.stage("verify"), tempfile.TemporaryDirectory(dir=workshop.scratch) as folder:
             check = _Check(
                 prepared, converted, component, variant, target, options, workshop.bundle, Path(folder), report
             )
             if extent == "all":
-                records, outputs = check.all_blocks(inputs)
-                golden.append(
-                    write_golden(workshop.bundle, component.name, variant.name, prepared.signature, inputs, outputs)
-                )
+                records, example = check.all_blocks()
+                golden.append(write_golden(workshop.bundle, component.name, variant.name, prepared.signature, example))
             else:
-                records = check.converted_blocks(inputs)
+                records = check.converted_blocks()
             parity += records
         stages += watch.records
         placement += _placement(component, variant.name, target, workshop.bundle)
@@ -100,28 +95,68 @@ class _Check:
     scratch: Path
     report: Progress
 
-    def all_blocks(self, inputs: Sequence[Tensor]) -> tuple[list[ParityRecord], list[Tensor]]:
-        """Every block on PyTorch's own values, then all together; also returns PyTorch's outputs."""
+    def all_blocks(self) -> tuple[list[ParityRecord], Case]:
+        """Every artifact on every case; also returns the example inputs' one.
+
+        A component of one block is held against the module itself. Of several, each block is held against the captured
+        program, on that one's own values, and all of them together against the module.
+        """
+        cases = self._cases()
+        if cases and len(self.component.blocks) == 1:
+            records, _ = self._check(0, cases)
+            return records, cases[0]
+        records, probes, example = self._each_block()
+        cases = cases or (example,)
+        if len(self.component.blocks) > 1:
+            for engine in engines_for(self.target.name):
+                records += self._composed(engine, cases, probes)
+        return records, cases[0]
+
+    def _each_block(self) -> tuple[list[ParityRecord], list[Probe | None], Case]:
+        """Every block on what PyTorch computes up to it from the example inputs."""
+        inputs = self._inputs()
         values = dict(zip(self.prepared.signature.inputs, inputs, strict=True))
         probes: list[Probe | None] = []
         records: list[ParityRecord] = []
+        decisions: list[Decision] = []
         for i in counted(range(len(self.component.blocks)), f"{self.component.name}: blocks verified", self.report):
-            found, probe = self._check(i, values)
+            case = self._block_case(i, values)
+            found, probe = self._check(i, [case])
             records += found
             probes.append(probe)
+            decisions += case.reference.run.decisions
             values = self._still_read(values, i)
-        outputs = [values[spec.name] for spec in self.variant.outputs]
-        if len(self.component.blocks) > 1:
-            for engine in engines_for(self.target.name):
-                records += self._composed(engine, inputs, probes)
-        return records, outputs
+        run = Replay(tuple(values[spec.name] for spec in self.variant.outputs), tuple(decisions))
+        return records, probes, Case(EXAMPLE, inputs, Reference(run, partial(self._by_blocks, inputs)))
 
-    def converted_blocks(self, inputs: Sequence[Tensor]) -> list[ParityRecord]:
+    def _by_blocks(self, inputs: Sequence[Tensor], forced: Sequence[Tensor]) -> Replay:
+        """The captured program with these decisions, block by block: no more weights in memory than one block's."""
+        values = dict(zip(self.prepared.signature.inputs, inputs, strict=True))
+        decisions: list[Decision] = []
+        for i, block in enumerate(self.prepared.blocks):
+            piece, program = block.pieces[self.variant.name], self._program(i)
+            own = forced[len(decisions) : len(decisions) + len(decisions_of(program))]
+            made = replay(program, [values[name] for name in piece.reads], own)
+            decisions += made.decisions
+            values |= dict(zip(piece.writes, map(Tensor.contiguous, made.outputs), strict=True))
+            values = self._still_read(values, i)
+        return Replay(tuple(values[spec.name] for spec in self.variant.outputs), tuple(decisions))
+
+    def _cases(self) -> tuple[Case, ...]:
+        return self.prepared.checks[self.variant.name].cases if self.prepared.checks else ()
+
+    def _inputs(self) -> tuple[Tensor, ...]:
+        return self.prepared.source.inputs_of(self.variant.name)
+
+    def _gate(self) -> Gate:
+        return gate_for(self.target.precision(self.options), self.prepared.coarsest)
+
+    def converted_blocks(self) -> list[ParityRecord]:
         """The first block of each program.
 
         What blocks in between would compute is not computed: the latest value of the same shape stands in for it.
         """
-        values = dict(zip(self.prepared.signature.inputs, inputs, strict=True))
+        values = dict(zip(self.prepared.signature.inputs, self._inputs(), strict=True))
         records: list[ParityRecord] = []
         seen: set[str] = set()
         for i, block in enumerate(self.prepared.blocks):
@@ -133,33 +168,36 @@ class _Check:
             for name, spec in zip(reads, function.inputs, strict=True):
                 if name not in values:
                     values[name] = next(v for v in reversed(values.values()) if tuple(v.shape) == spec.shape)
-            found, _ = self._check(i, values)
+            found, _ = self._check(i, [self._block_case(i, values)])
             records += found
         return records
 
-    def _check(self, i: int, values: dict[str, Tensor]) -> tuple[list[ParityRecord], Probe | None]:
-        """Compare one block with PyTorch, whose outputs are added to the values."""
-        piece, function = self.prepared.blocks[i].pieces[self.variant.name], self._function(i)
-        inputs = [values[name] for name in piece.reads]
+    def _block_case(self, i: int, values: dict[str, Tensor]) -> Case:
+        """One block on these values, by the captured program, whose outputs are added to them."""
+        piece = self.prepared.blocks[i].pieces[self.variant.name]
+        inputs = tuple(values[name] for name in piece.reads)
         reference = reference_of(lambda: self._program(i), inputs)
         values |= dict(zip(piece.writes, map(Tensor.contiguous, reference.run.outputs), strict=True))
+        return Case(EXAMPLE, inputs, reference)
+
+    def _check(self, i: int, cases: Sequence[Case]) -> tuple[list[ParityRecord], Probe | None]:
+        """Compare one block with PyTorch: what was converted on the first case, the artifact on all."""
+        function = self._function(i)
         artifact = Artifact(
             self.component.name,
             self.component.blocks[i].name,
             function,
             self.bundle / function.artifact,
-            reference,
-            self._probe(i, inputs) if reference.run.decisions else None,
+            self._probe(i) if cases[0].reference.run.decisions else None,
         )
-        records = check_rewrite(
-            artifact, self._lowered(i) if artifact.probe is None else artifact.probe.program, inputs
-        )
-        return records + check_artifact(artifact, inputs, self.target, self.options), artifact.probe
+        lowered = self._lowered(i) if artifact.probe is None else artifact.probe.program
+        records = check_rewrite(artifact, lowered, cases[0], gate_for("fp32", self.prepared.coarsest))
+        return records + check_artifact(artifact, cases, self.target, self._gate()), artifact.probe
 
-    def _probe(self, i: int, inputs: Sequence[Tensor]) -> Probe:
+    def _probe(self, i: int) -> Probe:
         """The block's program with its decisions as further outputs, converted."""
         exposed = lower(expose_decisions(self._program(i)), self.target, self.options).program
-        return emit_probe(exposed, self._function(i), inputs, self.target, self.options, self.scratch)
+        return emit_probe(exposed, self._function(i), self.target, self.options, self.scratch)
 
     def _lowered(self, i: int) -> ExportedProgram:
         """The program as it was converted; lowered anew if that was in another try."""
@@ -170,31 +208,29 @@ class _Check:
         weights = weights_of(self.prepared, self.prepared.blocks[i])
         return with_tensors(legalized.program, legalized.recipe.follow(weights))
 
-    def _composed(self, engine: Engine, inputs: Sequence[Tensor], probes: Sequence[Probe | None]) -> list[ParityRecord]:
-        """Run all blocks on the engine, each on what it made of those before, and compare the outputs.
-
-        PyTorch runs beside it, with the engine's decisions.
-        """
-        gate = gate_for(self.target.precision(self.options))
-        made = dict(zip(self.prepared.signature.inputs, inputs, strict=True))
-        wanted = dict(made)
-        agreement = Agreement(0, 0, 0)
+    def _composed(self, engine: Engine, cases: Sequence[Case], probes: Sequence[Probe | None]) -> list[ParityRecord]:
+        """Run all blocks on the engine, each on what it made of those before, and compare the outputs."""
+        made = [dict(zip(self.prepared.signature.inputs, case.inputs, strict=True)) for case in cases]
+        decided: list[list[Tensor]] = [[] for _ in cases]
         for i, (call, probe) in enumerate(zip(self.variant.calls, probes, strict=True)):
             function = self._function(i)
-            given = [made[name] for name in call.reads]
-            decided = None
+            given = [[values[name] for name in call.reads] for values in made]
             if probe is not None:
-                decided = run_artifact(engine, probe.path, probe.variant, given)[len(function.outputs) :]
-            reference = replay(self._program(i), [wanted[name] for name in call.reads], forced=decided)
-            for decision, index in zip(reference.decisions, decided or (), strict=True):
-                agreement += compare_decision(decision, index, gate.tie_margin)
+                for own, exposed in zip(decided, run_artifact(engine, probe.path, probe.variant, given), strict=True):
+                    own += exposed[len(function.outputs) :]
             results = run_artifact(engine, self.bundle / function.artifact, function, given)
-            made |= dict(zip(call.writes, results, strict=True))
-            wanted |= dict(zip(call.writes, map(Tensor.contiguous, reference.outputs), strict=True))
-            made, wanted = self._still_read(made, i), self._still_read(wanted, i)
+            made = [
+                self._still_read(values | dict(zip(call.writes, written, strict=True)), i)
+                for values, written in zip(made, results, strict=True)
+            ]
         names = tuple(spec.name for spec in self.variant.outputs)
-        subject = Subject(self.component.name, COMPOSED, self.variant.name, engine.name, names)
-        return records_of(subject, [made[name] for name in names], [wanted[name] for name in names], agreement, gate)
+        subject = Subject(self.component.name, WHOLE, self.variant.name, engine.name, names)
+        records: list[ParityRecord] = []
+        for case, values, own in zip(cases, made, decided, strict=True):
+            wanted, agreement = with_decisions(case.reference, own, self._gate())
+            outputs = [values[name] for name in names]
+            records += records_of(subject, case.name, outputs, wanted.outputs, agreement, self._gate())
+        return records
 
     def _function(self, i: int) -> manifest.Variant:
         block = self.component.blocks[i]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from tm_export.exporters.dialect import ORDER
+from tm_export.exporters.verify.gates import Gate
 from tm_export.exporters.verify.replay import Decision
+
+_SENTINEL: Final = 1e4
+"""Finite scores from here on may be no scores but marks, as -1e9 and the smallest number are: if they stand apart."""
+_APART: Final = 100.0
+"""How many times as large as the next smaller score of its row a mark is."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +31,20 @@ class Agreement:
         """Whether every disagreement is a tie."""
         return self.agreeing + self.tied == self.total
 
+    def within(self, gate: Gate) -> bool:
+        """Whether every disagreement is a tie, and no larger a share of all decisions than the gate allows."""
+        return self.excusable and self.tied <= max(2, gate.max_excused * self.total)  # one exchange makes two
+
     def __add__(self, other: Agreement) -> Agreement:
         return Agreement(self.total + other.total, self.agreeing + other.agreeing, self.tied + other.tied)
 
 
-def compare_decision(decision: Decision, index: Tensor, margin: float) -> Agreement:
+def compare_decision(decision: Decision, index: Tensor, gate: Gate) -> Agreement:
     """Hold an engine's index against the scores that PyTorch saw at the same node.
 
-    A differing choice is tied when its score is within `margin` × the largest finite score of the one that
-    PyTorch chose. An index that is out of range, or an order that names a candidate twice, is never tied.
+    A differing choice is tied when its score is equal to the one that PyTorch chose, or as good as equal: within the
+    gate's margin, which is reckoned for each row of scores from that row's own. Integers are exact. An index that is
+    out of range, or an order that names a candidate twice, is never tied.
     """
     index = index.to(torch.int64)
     candidates = decision.scores.shape[-1]
@@ -44,14 +56,36 @@ def compare_decision(decision: Decision, index: Tensor, margin: float) -> Agreem
         distinct = index.sort(dim=-1).values.diff(dim=-1).ne(0).all(dim=-1, keepdim=True)
         valid = valid & distinct
     safe = index.clamp(0, candidates - 1)
-    scores = decision.scores.to(torch.float64)
-    if decision.op is ORDER:
-        chosen, expected = scores.gather(-1, safe), scores.gather(-1, decision.index)
-    else:
-        chosen = scores.gather(-1, safe.unsqueeze(-1)).squeeze(-1)
-        expected = scores.gather(-1, decision.index.unsqueeze(-1)).squeeze(-1)
-    finite = scores[scores.isfinite()]
-    bound = margin * float(finite.abs().max()) if finite.numel() else 0.0
-    close = (chosen == expected) | ((chosen - expected).abs() <= bound)
-    tied = valid & close & ~agree
+    rows = safe if decision.op is ORDER else safe.unsqueeze(-1)
+    wanted = decision.index if decision.op is ORDER else decision.index.unsqueeze(-1)
+    chosen, expected = decision.scores.gather(-1, rows), decision.scores.gather(-1, wanted)
+    close = chosen == expected
+    if decision.scores.is_floating_point():
+        apart = (chosen.to(torch.float64) - expected.to(torch.float64)).abs()
+        close = close | (apart <= _bound(decision.scores, gate))
+    tied = valid & close.reshape(agree.shape) & ~agree
     return Agreement(agree.numel(), int(agree.sum()), int(tied.sum()))
+
+
+def _bound(scores: Tensor, gate: Gate) -> Tensor:
+    """How far apart two scores of each row may lie and count as equal, [..., 1]; 0 for a row without real scores."""
+    scores = scores.to(torch.float64)
+    real = _is_real(scores)
+    highest = scores.masked_fill(~real, -torch.inf).amax(-1, keepdim=True)
+    lowest = scores.masked_fill(~real, torch.inf).amin(-1, keepdim=True)
+    magnitude = torch.maximum(highest.abs(), lowest.abs())
+    bound = torch.maximum(gate.tie_margin * (highest - lowest), gate.epsilon * magnitude)
+    return bound.where(real.any(-1, keepdim=True), 0.0)
+
+
+def _is_real(scores: Tensor) -> Tensor:
+    """Whether each score is one: finite, and no mark that stands apart from its row, as the -1e9 of a protected token.
+
+    Marks do not say how finely the other scores differ.
+    """
+    finite = scores.isfinite()
+    magnitude, position = scores.abs().masked_fill(~finite, torch.inf).sort(dim=-1)
+    before = magnitude.roll(1, dims=-1)
+    before[..., 0] = torch.inf  # the smallest stands apart from nothing
+    is_mark = ((magnitude >= _SENTINEL) & (magnitude > _APART * before)).to(torch.int64).cumsum(-1) > 0
+    return finite & ~torch.zeros_like(finite).scatter(-1, position, is_mark)

@@ -6,66 +6,54 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from tm_export.exporters.options import Precision
-
-Array = NDArray[np.floating]
+from tm_export.runtime.closeness import Difference
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Bounds on one output: the largest error relative to the output's scale, and the PSNR.
+    """Bounds on one output, and on the decisions that led to it.
 
-    `tie_margin` is how far apart two scores may lie, relative to the largest score, for an exchange of the
-    two to count as rounding.
+    Attributes:
+        name: as reports say it.
+        max_relative_error: of an output, against the largest magnitude in it.
+        min_psnr_db: of an output.
+        tie_margin: how far apart two scores may lie, relative to the spread of their row's, for an exchange of the
+            two to count as rounding.
+        epsilon: the same relative to the row's largest magnitude: what rounding alone can do.
+        max_excused: the largest share of decisions that may be excused as ties.
     """
 
     name: str
     max_relative_error: float
     min_psnr_db: float
     tie_margin: float
+    epsilon: float
+    max_excused: float
+
+    def holds(self, found: Difference) -> bool:
+        """Whether an output is close enough."""
+        return found.within(self.max_relative_error, self.min_psnr_db)
 
 
-REWRITE: Final = Gate("rewrite: relative error ≤ 1e-4 and PSNR > 70 dB", 1e-4, 70.0, 1e-4)
-FP32: Final = Gate("fp32: relative error ≤ 1e-4 and PSNR > 70 dB", 1e-4, 70.0, 1e-4)
-FP16: Final = Gate("fp16: PSNR ≥ 40 dB", math.inf, 40.0, 2e-2)
+_EPSILONS: Final = 8
+"""Units in the last place by which a sum of products differs from one engine to the next (measured: up to 4)."""
+
+FP32: Final = Gate(
+    "fp32: relative error ≤ 1e-4 and PSNR > 70 dB", 1e-4, 70.0, 1e-4, _EPSILONS * torch.finfo(torch.float32).eps, 0.1
+)
+FP16: Final = Gate("fp16: PSNR ≥ 40 dB", math.inf, 40.0, 2e-2, _EPSILONS * torch.finfo(torch.float16).eps, 0.5)
+BF16: Final = Gate(
+    "bf16: PSNR ≥ 30 dB", math.inf, 30.0, 5e-2, _EPSILONS * torch.finfo(torch.bfloat16).eps, 0.5
+)
+
+_BY_COARSENESS: Final = (FP32, FP16, BF16)
 
 
-def gate_for(precision: Precision) -> Gate:
-    """The gate for artifacts of this precision."""
-    return FP32 if precision == "fp32" else FP16
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far a result is from its reference."""
-
-    max_abs_error: float
-    relative_error: float
-    psnr_db: float | None
-
-    def within(self, gate: Gate) -> bool:
-        """Whether both bounds hold."""
-        return self.relative_error <= gate.max_relative_error and (
-            self.psnr_db is None or self.psnr_db >= gate.min_psnr_db
-        )
-
-
-def difference(result: Array, reference: Array) -> Difference:
-    """Compare two arrays of the same shape; anything that is not finite where the reference is, is infinitely far."""
-    result, reference = result.astype(np.float64), reference.astype(np.float64)
-    both_same = (result == reference) | (np.isnan(result) & np.isnan(reference))
-    with np.errstate(invalid="ignore"):  # ∞ − ∞, where both are the same
-        error = np.where(both_same, 0.0, np.abs(result - reference))
-    error = np.where(np.isnan(error), np.inf, error)
-    worst = float(error.max(initial=0.0))
-    finite = reference[np.isfinite(reference)]
-    scale = float(np.abs(finite).max(initial=0.0))
-    if worst == 0.0:
-        return Difference(0.0, 0.0, None)
-    relative = worst / scale if scale else math.inf
-    mean_square = float(np.mean(error**2))
-    psnr = 10 * math.log10(scale**2 / mean_square) if scale and math.isfinite(mean_square) else -math.inf
-    return Difference(worst, relative, psnr)
+def gate_for(precision: Precision, reference: torch.dtype = torch.float32) -> Gate:
+    """The gate for artifacts of this precision, against a reference whose coarsest floats are of that dtype."""
+    computed = FP32 if precision == "fp32" else FP16
+    held_against = {torch.float16: FP16, torch.bfloat16: BF16}.get(reference, FP32)
+    return max(computed, held_against, key=_BY_COARSENESS.index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, fx
@@ -12,6 +12,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from tm_export.exporters.dialect import DECISIONS
+
+_TOPK: Final = torch.ops.aten.topk.default
+_TOPK_DEFAULTS: Final = (("dim", -1), ("largest", True), ("sorted", True))
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,20 @@ class _Replayer(fx.Interpreter):
         self.decisions: list[Decision] = []
 
     def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
+        result = _stable_topk(*self.fetch_args_kwargs_from_env(n)) if n.target is _TOPK else super().run_node(n)
         if n.target not in DECISIONS:
             return result
         args, _ = self.fetch_args_kwargs_from_env(n)
         # The decision that these scores lead to, for comparison, even where another is forced.
         self.decisions.append(Decision(args[0], result, n.target, bool(args[-1])))
         return result if self._forced is None else next(self._forced).to(torch.int64)
+
+
+def _stable_topk(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """The k first, of equal ones those in front, as every engine has it: PyTorch's own takes any of them."""
+    x, k, dim, largest, _ = (*args, *(kwargs.get(name, default) for name, default in _TOPK_DEFAULTS[len(args) - 2 :]))
+    values, index = x.sort(dim=dim, descending=largest, stable=True)
+    return values.narrow(dim, 0, k), index.narrow(dim, 0, k)
 
 
 def replay(program: ExportedProgram, inputs: Sequence[Tensor], forced: Sequence[Tensor] | None = None) -> Replay:

@@ -12,9 +12,10 @@ from tm_export.exporters.dialect import DECISIONS, GATHER_ROWS, PAIR_MEAN, PAIR_
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.rewrite import Raised, expose_decisions, lower_merges, raise_merges
 from tm_export.exporters.targets.base import find_target
-from tm_export.exporters.verify.gates import REWRITE, difference
+from tm_export.exporters.verify.gates import FP32
 from tm_export.exporters.verify.parity import Subject, check_parity
 from tm_export.exporters.verify.replay import reference_of, replay
+from tm_export.runtime.closeness import difference
 
 DIALECT = {*DECISIONS, GATHER_ROWS, SCATTER_ROWS, PAIR_MEAN, PAIR_REPEAT}
 OPTIONS = ExportOptions()
@@ -46,8 +47,7 @@ def test_the_rewrite_keeps_decisions_and_outputs(name: str) -> None:
         legal = target.legalize(exposed, OPTIONS).program
         assert not DIALECT & {node.target for node in legal.graph.nodes}
         outputs = replay(legal, inputs).outputs
-        plain, every = (lambda o=outputs: o[: len(expected)]), (lambda o=outputs: o)
-        records = check_parity(subject, reference, plain, every, REWRITE)
+        records = check_parity(subject, "example", reference, outputs[: len(expected)], outputs, FP32)
         assert [record for record in records if not record.passed] == [], target.name
 
 

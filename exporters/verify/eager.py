@@ -1,0 +1,166 @@
+"""Run the user's own module, as PyTorch runs it, noting what it decides, or with decisions forced upon it.
+
+This is the reference that everything is held against: no rule, pass or converter of ours has a part in it. Decisions
+are read, and exchanged, where PyTorch calls the operators that decide, whatever code calls them.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+_ORDERS: Final = (aten.topk.default, aten.sort.default, aten.sort.stable)
+_EXTREMES: Final = (aten.max.dim, aten.min.dim)
+_POSITIONS: Final = (aten.argmax.default, aten.argmin.default)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that decides: the scores that it saw, [R, N], a row for each choice or order, and its indices [R, K]."""
+
+    scores_RN: Tensor
+    index_RK: Tensor
+
+
+@dataclass(frozen=True)
+class EagerRun:
+    """What a run computed: its outputs, a flat tuple; what it decided, in the order of the calls; what it drew.
+
+    `draws` are the places where random numbers were drawn, as `operator at file.py:12: code`.
+    """
+
+    outputs: tuple[Tensor, ...]
+    calls: tuple[Call, ...]
+    draws: tuple[str, ...]
+
+
+def run_eager(
+    module: nn.Module, inputs: tuple[Tensor, ...], seed: int, forced: Mapping[int, Tensor] | None = None
+) -> EagerRun:
+    """Run the module once on copies of the inputs, in evaluation mode; it is left as it was.
+
+    Args:
+        module: what the user gave; it may return tensors in any nesting.
+        inputs: its inputs by position.
+        seed: of random numbers, which an export draws from it, too.
+        forced: indices [R, K] in place of what the calls of these numbers decide.
+
+    Raises whatever the module raises.
+    """
+    given = [value.detach().clone() for value in inputs]
+    mode = _Watched(seed, forced or {})
+    with torch.no_grad(), _undone(module), torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        with mode:
+            returned = module(*given)
+    outputs = tuple(leaf.detach().clone() for leaf in pytree.tree_leaves(returned) if isinstance(leaf, Tensor))
+    return EagerRun(outputs, tuple(mode.calls), tuple(dict.fromkeys(mode.draws)))
+
+
+@contextmanager
+def _undone(module: nn.Module) -> Iterator[None]:
+    """Evaluate, and put back afterwards which parts were training, and what the buffers held."""
+    training = [(part, part.training) for part in module.modules()]
+    held = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    module.eval()
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in held:
+                buffer.copy_(value)
+        for part, was_training in training:
+            part.training = was_training
+
+
+class _Watched(TorchDispatchMode):
+    """Notes calls that decide and calls that draw, exchanges decisions, and draws as an export does."""
+
+    def __init__(self, seed: int, forced: Mapping[int, Tensor]) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.draws: list[str] = []
+        self._seed, self._forced = seed, forced
+        self._generators: dict[torch.Generator, torch.Generator] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.draws.append(f"{func.overloadpacket.__name__} at {_own_line()}")
+            args, kwargs = pytree.tree_map_only(torch.Generator, self._own_generator, (args, kwargs))
+        result = func(*args, **kwargs)
+        if func in _ORDERS:
+            return self._decided(args[0], _dim_of(func, args, kwargs), result, type(result))
+        if func in _EXTREMES:
+            return self._chosen(args[0], args[1], result)
+        if func in _POSITIONS and (dim := _argument(func, args, kwargs, "dim")) is not None:
+            index = result.reshape(_kept(args[0].shape, dim))
+            forced = self._exchanged(args[0], dim, index)
+            return result if forced is None else forced.reshape(result.shape)
+        return result
+
+    def _own_generator(self, given: torch.Generator) -> torch.Generator:
+        """Each generator of the module's begins at the seed, as it does in an export."""
+        return self._generators.setdefault(given, torch.Generator().manual_seed(self._seed))
+
+    def _decided(self, scores: Tensor, dim: int, result: Any, make: Callable[..., Any]) -> Any:
+        if not scores.dim():
+            return result
+        index = self._exchanged(scores, dim, result[1])
+        return result if index is None else make((scores.gather(dim, index), index))
+
+    def _chosen(self, scores: Tensor, dim: int, result: Any) -> Any:
+        if not scores.dim():
+            return result
+        index = self._exchanged(scores, dim, result[1].reshape(_kept(scores.shape, dim)))
+        if index is None:
+            return result
+        return type(result)((scores.gather(dim, index).reshape(result[0].shape), index.reshape(result[1].shape)))
+
+    def _exchanged(self, scores: Tensor, dim: int, index: Tensor) -> Tensor | None:
+        """Note a decision; the index in its place, in the same shape, if there is one."""
+        number = len(self.calls)
+        last = index.movedim(dim, -1)
+        rows = scores.movedim(dim, -1).reshape(-1, scores.shape[dim]).clone()
+        self.calls.append(Call(rows, last.reshape(-1, last.shape[-1]).clone()))
+        forced = self._forced.get(number)
+        return None if forced is None else forced.reshape(last.shape).movedim(-1, dim)
+
+
+def _kept(shape: torch.Size, dim: int) -> list[int]:
+    """The shape with size 1 in this dimension."""
+    return [1 if d == dim % len(shape) else size for d, size in enumerate(shape)]
+
+
+def _dim_of(func: Any, args: Any, kwargs: Any) -> int:
+    dim = _argument(func, args, kwargs, "dim")
+    return -1 if dim is None else int(dim)
+
+
+def _argument(func: Any, args: Any, kwargs: Any, name: str) -> Any:
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.name == name:
+            if position < len(args):
+                return args[position]
+            return kwargs.get(name, argument.default_value)
+    return None
+
+
+def _own_line() -> str:
+    """The innermost line that is neither PyTorch's nor this file's."""
+    torch_folder = str(Path(torch.__file__).parent)
+    for frame in reversed(traceback.extract_stack()):
+        if not frame.filename.startswith(torch_folder) and frame.filename != __file__ and "<" not in frame.filename:
+            return f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+    return "an unknown line"
