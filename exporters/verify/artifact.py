@@ -20,7 +20,7 @@ from tm_export.exporters.targets.base import Function, Signature, Target
 from tm_export.exporters.verify.cases import Case
 from tm_export.exporters.verify.gates import Gate
 from tm_export.exporters.verify.parity import Subject, check_parity
-from tm_export.exporters.verify.replay import replay
+from tm_export.exporters.verify.replay import run_lowered
 from tm_export.exporters.worker import save_block, start_emission
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_for
@@ -71,7 +71,7 @@ def check_rewrite(artifact: Artifact, lowered: ExportedProgram, case: Case, gate
     One that decides has its decisions as further outputs, so that they and the outputs are of the same run: where
     scores are equal but for rounding, another run may decide otherwise.
     """
-    made = replay(lowered, case.inputs).outputs
+    made = run_lowered(lowered, case.inputs)
     outputs = made[: len(artifact.variant.outputs)]
     exposed = None if artifact.probe is None else made
     return check_parity(artifact.subject("rewrite"), case.name, case.reference, outputs, exposed, gate)

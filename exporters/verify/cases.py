@@ -174,9 +174,8 @@ def _reference(
 
 def _decision(like: Decision, call: Call) -> Decision:
     """What a call decided, in the shape of the raised program's decision."""
-    return Decision(
-        call.scores_RN.reshape(like.scores.shape), call.index_RK.reshape(like.index.shape), like.op, like.descending
-    )
+    scores, index = call.scores_RN.reshape(like.scores.shape), call.index_RK.reshape(like.index.shape)
+    return Decision(scores, index, like.op, like.descending, call.is_stable)
 
 
 def _numbers_of(recognised: Sequence[Decision], calls: Sequence[Call]) -> list[int | None]:

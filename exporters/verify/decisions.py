@@ -43,8 +43,9 @@ def compare_decision(decision: Decision, index: Tensor, gate: Gate) -> Agreement
     """Hold an engine's index against the scores that PyTorch saw at the same node.
 
     A differing choice is tied when its score is equal to the one that PyTorch chose, or as good as equal: within the
-    gate's margin, which is reckoned for each row of scores from that row's own. Integers are exact. An index that is
-    out of range, or an order that names a candidate twice, is never tied.
+    gate's margin, which is reckoned for each row of scores from that row's own. Integers are exact. Where it is open
+    which of equal scores comes first, another of them agrees. An index that is out of range, or an order that names a
+    candidate twice, is neither.
     """
     index = index.to(torch.int64)
     candidates = decision.scores.shape[-1]
@@ -59,10 +60,12 @@ def compare_decision(decision: Decision, index: Tensor, gate: Gate) -> Agreement
     rows = safe if decision.op is ORDER else safe.unsqueeze(-1)
     wanted = decision.index if decision.op is ORDER else decision.index.unsqueeze(-1)
     chosen, expected = decision.scores.gather(-1, rows), decision.scores.gather(-1, wanted)
-    close = chosen == expected
+    close = equal = chosen == expected
     if decision.scores.is_floating_point():
         apart = (chosen.to(torch.float64) - expected.to(torch.float64)).abs()
         close = close | (apart <= _bound(decision.scores, gate))
+    if not decision.is_stable:
+        agree = agree | (valid & equal.reshape(agree.shape))
     tied = valid & close.reshape(agree.shape) & ~agree
     return Agreement(agree.numel(), int(agree.sum()), int(tied.sum()))
 

@@ -7,7 +7,7 @@ are read, and exchanged, where PyTorch calls the operators that decide, whatever
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,14 @@ _POSITIONS: Final = (aten.argmax.default, aten.argmin.default)
 
 @dataclass(frozen=True)
 class Call:
-    """One call that decides: the scores that it saw, [R, N], a row for each choice or order, and its indices [R, K]."""
+    """One call that decides: the scores that it saw, [R, N], a row for each choice or order, and its indices [R, K].
+
+    One that `is_stable` says which of equal scores comes first.
+    """
 
     scores_RN: Tensor
     index_RK: Tensor
+    is_stable: bool
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,12 @@ class _Watched(TorchDispatchMode):
             args, kwargs = pytree.tree_map_only(torch.Generator, self._own_generator, (args, kwargs))
         result = func(*args, **kwargs)
         if func in _ORDERS:
-            return self._decided(args[0], _dim_of(func, args, kwargs), result, type(result))
+            return self._ordered(func, args, kwargs, result)
         if func in _EXTREMES:
             return self._chosen(args[0], args[1], result)
         if func in _POSITIONS and (dim := _argument(func, args, kwargs, "dim")) is not None:
             index = result.reshape(_kept(args[0].shape, dim))
-            forced = self._exchanged(args[0], dim, index)
+            forced = self._exchanged(args[0], dim, index, is_stable=True)
             return result if forced is None else forced.reshape(result.shape)
         return result
 
@@ -114,26 +118,28 @@ class _Watched(TorchDispatchMode):
         """Each generator of the module's begins at the seed, as it does in an export."""
         return self._generators.setdefault(given, torch.Generator().manual_seed(self._seed))
 
-    def _decided(self, scores: Tensor, dim: int, result: Any, make: Callable[..., Any]) -> Any:
+    def _ordered(self, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
+        scores, dim = args[0], _argument(func, args, kwargs, "dim")
         if not scores.dim():
             return result
-        index = self._exchanged(scores, dim, result[1])
-        return result if index is None else make((scores.gather(dim, index), index))
+        is_stable = bool(_argument(func, args, kwargs, "stable"))
+        index = self._exchanged(scores, dim, result[1], is_stable=is_stable)
+        return result if index is None else type(result)((scores.gather(dim, index), index))
 
     def _chosen(self, scores: Tensor, dim: int, result: Any) -> Any:
         if not scores.dim():
             return result
-        index = self._exchanged(scores, dim, result[1].reshape(_kept(scores.shape, dim)))
+        index = self._exchanged(scores, dim, result[1].reshape(_kept(scores.shape, dim)), is_stable=True)
         if index is None:
             return result
         return type(result)((scores.gather(dim, index).reshape(result[0].shape), index.reshape(result[1].shape)))
 
-    def _exchanged(self, scores: Tensor, dim: int, index: Tensor) -> Tensor | None:
+    def _exchanged(self, scores: Tensor, dim: int, index: Tensor, *, is_stable: bool) -> Tensor | None:
         """Note a decision; the index in its place, in the same shape, if there is one."""
         number = len(self.calls)
         last = index.movedim(dim, -1)
         rows = scores.movedim(dim, -1).reshape(-1, scores.shape[dim]).clone()
-        self.calls.append(Call(rows, last.reshape(-1, last.shape[-1]).clone()))
+        self.calls.append(Call(rows, last.reshape(-1, last.shape[-1]).clone(), is_stable))
         forced = self._forced.get(number)
         return None if forced is None else forced.reshape(last.shape).movedim(-1, dim)
 
@@ -141,11 +147,6 @@ class _Watched(TorchDispatchMode):
 def _kept(shape: torch.Size, dim: int) -> list[int]:
     """The shape with size 1 in this dimension."""
     return [1 if d == dim % len(shape) else size for d, size in enumerate(shape)]
-
-
-def _dim_of(func: Any, args: Any, kwargs: Any) -> int:
-    dim = _argument(func, args, kwargs, "dim")
-    return -1 if dim is None else int(dim)
 
 
 def _argument(func: Any, args: Any, kwargs: Any, name: str) -> Any:

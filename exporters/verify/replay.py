@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -13,18 +13,19 @@ from torch.export.graph_signature import InputKind
 
 from tm_export.exporters.dialect import DECISIONS
 
-_TOPK: Final = torch.ops.aten.topk.default
-_TOPK_DEFAULTS: Final = (("dim", -1), ("largest", True), ("sorted", True))
-
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided at one node: the scores it saw, [B, N] or [B, M, N], and the index it gave."""
+    """What was decided at one node: the scores it saw, [B, N] or [B, M, N], and the index it gave.
+
+    One that `is_stable` says which of equal scores comes first; of another any answer is right.
+    """
 
     scores: Tensor
     index: Tensor
     op: Any
     descending: bool
+    is_stable: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class _Replayer(fx.Interpreter):
         self.decisions: list[Decision] = []
 
     def run_node(self, n: fx.Node) -> Any:
-        result = _stable_topk(*self.fetch_args_kwargs_from_env(n)) if n.target is _TOPK else super().run_node(n)
+        result = super().run_node(n)
         if n.target not in DECISIONS:
             return result
         args, _ = self.fetch_args_kwargs_from_env(n)
@@ -62,11 +63,23 @@ class _Replayer(fx.Interpreter):
         return result if self._forced is None else next(self._forced).to(torch.int64)
 
 
-def _stable_topk(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """The k first, of equal ones those in front, as every engine has it: PyTorch's own takes any of them."""
-    x, k, dim, largest, _ = (*args, *(kwargs.get(name, default) for name, default in _TOPK_DEFAULTS[len(args) - 2 :]))
-    values, index = x.sort(dim=dim, descending=largest, stable=True)
-    return values.narrow(dim, 0, k), index.narrow(dim, 0, k)
+class _StableTopk(fx.Interpreter):
+    """Of equal scores topk takes those in front, as every engine has it: PyTorch's own takes any of them."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.target is not torch.ops.aten.topk.default:
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        given = dict(zip(("input", "k", "dim", "largest"), args, strict=False)) | kwargs
+        dim = given.get("dim", -1)
+        ordered = given["input"].sort(dim=dim, descending=given.get("largest", True), stable=True)
+        return tuple(part.narrow(dim, 0, given["k"]) for part in ordered)
+
+
+def run_lowered(program: ExportedProgram, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Run a program whose merges are lowered, as engines do."""
+    with torch.no_grad():
+        return tuple(_StableTopk(program.graph_module).run(*flat_inputs(program, inputs)))
 
 
 def replay(program: ExportedProgram, inputs: Sequence[Tensor], forced: Sequence[Tensor] | None = None) -> Replay:

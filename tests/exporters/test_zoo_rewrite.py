@@ -14,7 +14,7 @@ from tm_export.exporters.rewrite import Raised, expose_decisions, lower_merges, 
 from tm_export.exporters.targets.base import find_target
 from tm_export.exporters.verify.gates import FP32
 from tm_export.exporters.verify.parity import Subject, check_parity
-from tm_export.exporters.verify.replay import reference_of, replay
+from tm_export.exporters.verify.replay import reference_of, replay, run_lowered
 from tm_export.runtime.closeness import difference
 
 DIALECT = {*DECISIONS, GATHER_ROWS, SCATTER_ROWS, PAIR_MEAN, PAIR_REPEAT}
@@ -46,7 +46,7 @@ def test_the_rewrite_keeps_decisions_and_outputs(name: str) -> None:
         exposed = lower_merges(expose_decisions(dialect_program), target.costs(OPTIONS), OPTIONS, half=False)
         legal = target.legalize(exposed, OPTIONS).program
         assert not DIALECT & {node.target for node in legal.graph.nodes}
-        outputs = replay(legal, inputs).outputs
+        outputs = run_lowered(legal, inputs)
         records = check_parity(subject, "example", reference, outputs[: len(expected)], outputs, FP32)
         assert [record for record in records if not record.passed] == [], target.name
 

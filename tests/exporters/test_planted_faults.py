@@ -1,0 +1,161 @@
+"""Faults of ours, planted on purpose: an export must find each, whichever stage it is in."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tm_export
+from tm_export.exporters import constants, simplify
+from tm_export.exporters.dialect import pair_mean
+from tm_export.exporters.errors import ParityFailed
+from tm_export.exporters.lowering.gather_form import GatherForm
+from tm_export.exporters.lowering.onehot_form import OneHotForm
+from tm_export.exporters.retrace import KEEP, arguments, value_of
+from tm_export.exporters.rules.raise_order import RaiseOrder, Sorting
+from tm_export.exporters.rules.raise_pairs import Pairs, RaisePairMean
+from tm_export.exporters.verify.fresh import fresh_inputs
+
+
+class Of(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def keep_best(x: Tensor) -> Tensor:
+    """Keeps 4 of 16 tokens by their first channel; two are protected as many write it."""
+    score = x[..., 0].clone()
+    score[:, :2] = -1e9
+    index = score.topk(4, dim=1).indices
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def pairs(x: Tensor) -> Tensor:
+    return (x[:, 0::2] + x[:, 1::2]) / 2
+
+
+def shifted(x: Tensor) -> Tensor:
+    return x * (torch.arange(16)[:, None] + 1.0)
+
+
+X = torch.randn(1, 16, 4, generator=torch.Generator().manual_seed(3))
+
+
+def refused_for(function: Callable[[Tensor], Tensor], engine: str, out: Path, target: str = "onnx") -> None:
+    """The export fails, and says at which stage."""
+    with pytest.raises(ParityFailed, match=f" on {engine} differs from PyTorch"):
+        tm_export.export(Of(function), X, target=target, out=out, precision="fp32")
+
+
+def test_without_a_fault_the_exports_pass(tmp_path: Path) -> None:
+    """All three, in one module: what follows fails for the fault alone."""
+    tm_export.export(Of(lambda x: torch.cat([keep_best(x), pairs(x), shifted(x)], 1)), X, out=tmp_path, precision="fp32")
+
+
+def test_a_rule_that_misreads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def rewrite(self: RaisePairMean, node: Any, match: Pairs, values: Any) -> Tensor:
+        x = values(match.source)
+        return pair_mean(torch.cat([x[:, :1], x[:, :-1]], 1))
+
+    monkeypatch.setattr(RaisePairMean, "rewrite", rewrite)
+    refused_for(pairs, "raised", tmp_path)
+
+
+def test_a_rule_that_is_right_for_the_example_inputs_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    original = RaiseOrder.rewrite
+    score = X[..., 0].clone()
+    score[:, :2] = -1e9
+    chosen = score.topk(4, dim=1).indices[0].tolist()
+
+    def rewrite(self: RaiseOrder, node: Any, match: Sorting, values: Any) -> Any:
+        if node.target is not torch.ops.aten.topk.default:
+            return original(self, node, match, values)
+        index = torch.cat([torch.full((1, 1), number) for number in chosen], 1)
+        return values(arguments(node)[0]).gather(1, index), index
+
+    monkeypatch.setattr(RaiseOrder, "rewrite", rewrite)
+    refused_for(keep_best, "raised", tmp_path)
+
+
+@pytest.mark.parametrize("form", [GatherForm, OneHotForm])
+def test_a_lowering_that_takes_the_next_best(form: type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One of four decisions is right; the protected tokens' -1e9 must not excuse the other three."""
+    original = form.order
+
+    def order(self: Any, keys_BN: Tensor, k: int, descending: bool) -> Any:
+        selection = original(self, keys_BN, k + 1, descending)
+        return selection.cut(1, k + 1)
+
+    monkeypatch.setattr(form, "order", order)
+    with pytest.raises(ParityFailed, match=" on rewrite differs from PyTorch"):
+        tm_export.export(Of(keep_best), X, out=tmp_path, precision="fp32", merge_lowering=form.name)
+
+
+def test_a_fold_that_is_off_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    original = constants.add_constants
+    monkeypatch.setattr(
+        constants, "add_constants", lambda program, tensors: original(program, [tensor + 1 for tensor in tensors])
+    )
+    refused_for(shifted, "captured", tmp_path)
+
+
+def test_a_simplification_that_goes_too_far(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A slice of all but the last is taken for one of all."""
+    original = simplify.simplified
+
+    def simplified(node: Any, values: Any) -> Any:
+        if node.target is torch.ops.aten.mul.Tensor and value_of(node).shape == value_of(arguments(node)[0]).shape:
+            return values(arguments(node)[0])
+        return original(node, values) if node.target is not KEEP else KEEP
+
+    monkeypatch.setattr("tm_export.exporters.rules.base.simplified", simplified)
+    refused_for(lambda x: pairs(x) * 1.5, "raised", tmp_path)
+
+
+# Fresh inputs.
+
+
+def test_fresh_floats_have_the_scale_and_the_range_of_the_example() -> None:
+    example = torch.rand(4, 500) * 3 + 2
+    (drawn,) = fresh_inputs((example,), 1, lambda _: True) or ()
+    assert drawn.shape == example.shape and drawn.dtype == example.dtype
+    assert example.min() <= drawn.min() and drawn.max() <= example.max()
+    assert drawn.mean() == pytest.approx(float(example.mean()), abs=0.1)
+    assert drawn.std() == pytest.approx(float(example.std()), rel=0.2)
+    assert not torch.isclose(drawn, example).float().mean() > 0.1
+
+
+def test_fresh_integers_and_truth_values_stay_within_the_range() -> None:
+    ids, mask = torch.tensor([[3, 9, 4, 4] * 50]), torch.tensor([True] * 7 + [False])
+    always = torch.ones(9, dtype=torch.bool)
+    drawn_ids, drawn_mask, drawn_always = fresh_inputs((ids, mask, always), 1, lambda _: True) or ()
+    assert set(drawn_ids.flatten().tolist()) == set(range(3, 10)) and drawn_ids.dtype == torch.int64
+    assert drawn_mask.dtype == torch.bool and drawn_always.all()
+
+
+def test_a_seed_says_what_is_drawn() -> None:
+    one, same, other = (fresh_inputs((X,), seed, lambda _: True) for seed in (1, 1, 2))
+    assert one and same and other
+    assert torch.equal(one[0], same[0]) and not torch.equal(one[0], other[0])
+
+
+def test_inputs_that_the_model_refuses_are_drawn_again() -> None:
+    """It takes permutations alone, as the positions of tokens are."""
+    example = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    drawn = fresh_inputs((example, X), 1, lambda given: len(set(given[0].tolist())) == 9)
+    assert drawn is not None and sorted(drawn[0].tolist()) == list(range(9))
+    assert fresh_inputs((example, X), 1, lambda _: False) is None
+
+
+@pytest.mark.parametrize("example", [torch.zeros(3, 4), torch.full((), 7.0), torch.zeros(0, 3), torch.empty(0).long()])
+def test_examples_that_say_nothing_of_a_scale(example: Tensor) -> None:
+    (drawn,) = fresh_inputs((example,), 1, lambda _: True) or ()
+    assert drawn.shape == example.shape and drawn.dtype == example.dtype and drawn.isfinite().all()
+    assert example.numel() == 0 or not torch.equal(drawn, example)
