@@ -19,13 +19,13 @@ from tm_export.exporters.manifest_of import component_of
 from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.prepare import Prepared, prepare
 from tm_export.exporters.progress import Progress
-from tm_export.exporters.records import ComponentBlocks, ExportReport, MergeSite, ParityRecord
+from tm_export.exporters.records import ComponentBlocks, ExportReport, MergeSite, ParityRecord, ReferenceRecord
 from tm_export.exporters.report.page import Picture
 from tm_export.exporters.report.pictures import region_pictures
 from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.staging import Staging
 from tm_export.exporters.targets.base import Target
-from tm_export.exporters.verify.component import verify_component
+from tm_export.exporters.verify.component import Verified, verify_component
 from tm_export.exporters.worker import warm_up
 from tm_export.runtime import manifest
 
@@ -96,8 +96,22 @@ def _verified(
             placement=verified.placement,
             stages=(*prepared.stages, *converted.stages, *verified.stages),
             blocks=(blocks,),
+            references=tuple(_reference_of(prepared, variant.name, verified) for variant in described.variants),
         ),
         pictures=(*compiled.pictures, *_pictures(prepared)),
+    )
+
+
+def _reference_of(prepared: Prepared, variant: str, verified: Verified) -> ReferenceRecord:
+    check = prepared.checks.get(variant)
+    inputs = dict.fromkeys(record.inputs for record in verified.parity if record.variant == variant)
+    return ReferenceRecord(
+        component=prepared.source.name,
+        variant=variant,
+        reference="captured" if check is None else "module",
+        twin=None,
+        inputs=tuple(inputs),
+        draws=() if check is None else check.draws,
     )
 
 

@@ -24,16 +24,21 @@ from torch.export.graph_signature import (
 
 from tm_export.exporters.constants import constant_of
 from tm_export.exporters.liveness import user_inputs, weight_keys
-from tm_export.exporters.retrace import arguments, value_of
+from tm_export.exporters.retrace import CAPTURED, arguments, value_of
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One variant of one block: a program, and the component's values that it reads and writes, in its own order."""
+    """One variant of one block: a program, and the component's values that it reads and writes, in its own order.
+
+    `captured_reads` and `captured_writes` are the captured program's nodes of these values, None for what it has not.
+    """
 
     program: ExportedProgram
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    captured_reads: tuple[str | None, ...]
+    captured_writes: tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,12 @@ class BlockPieces:
 def whole(programs: Mapping[str, ExportedProgram], inputs: Sequence[str], outputs: Sequence[str]) -> BlockPieces:
     """A component as one block: its programs as they are."""
     keys = {key for program in programs.values() for key in weight_keys(program).values()}
-    pieces = {name: Piece(program, tuple(inputs), tuple(outputs)) for name, program in programs.items()}
+    pieces = {
+        name: Piece(
+            program, tuple(inputs), tuple(outputs), _captured(user_inputs(program)), _captured(outputs_of(program))
+        )
+        for name, program in programs.items()
+    }
     return BlockPieces(pieces, {key: key for key in sorted(keys)})
 
 
@@ -96,7 +106,7 @@ def with_own_outputs(program: ExportedProgram) -> ExportedProgram:
         if node in seen or node.op == "placeholder":
             with program.graph.inserting_before(output):
                 copied = program.graph.call_function(torch.ops.aten.clone.default, (node,))
-            copied.meta = {key: node.meta[key] for key in ("val", "stack_trace") if key in node.meta}
+            copied.meta = {key: node.meta[key] for key in ("val", "stack_trace", CAPTURED) if key in node.meta}
             node = copied
         seen.add(node)
         results.append(node)
@@ -191,7 +201,23 @@ class _Cutter:
             example_inputs=None,
             constants=lifted,
         )
-        return Piece(program, tuple(self._names[node] for node in reads), tuple(self._names[node] for node in writes))
+        return Piece(
+            program,
+            tuple(self._names[node] for node in reads),
+            tuple(self._names[node] for node in writes),
+            _captured(reads),
+            _captured(writes),
+        )
+
+
+def _captured(nodes: Sequence[fx.Node]) -> tuple[str | None, ...]:
+    return tuple(node.meta.get(CAPTURED) for node in nodes)
+
+
+def outputs_of(program: ExportedProgram) -> list[fx.Node]:
+    """The nodes that a program returns."""
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    return list(arguments(output)[0])
 
 
 def _placeholder(graph: fx.Graph, name: str, like: fx.Node) -> fx.Node:

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from tm_export.exporters.capture import capture
 from tm_export.exporters.describe import signature_of
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.liveness import liveness_of, weight_bytes, weight_keys
-from tm_export.exporters.narrow import is_narrowed
+from tm_export.exporters.narrow import is_narrowed, rounded
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.partition import Need, partition
-from tm_export.exporters.pieces import BlockPieces, cut, whole, with_own_outputs
+from tm_export.exporters.pieces import BlockPieces, cut, outputs_of, whole, with_own_outputs
 from tm_export.exporters.progress import Progress
 from tm_export.exporters.records import StageRecord
-from tm_export.exporters.retrace import arguments, value_of
+from tm_export.exporters.retrace import note_captured, value_of
 from tm_export.exporters.rewrite import Raised, raise_merges
 from tm_export.exporters.sources import ComponentSource
 from tm_export.exporters.stopwatch import Stopwatch
@@ -46,6 +46,7 @@ class Prepared:
         weights: where they are read from.
         stages: what it took.
         checks: each variant held against the user's own module; none for a streamed model, whose module has no weights.
+        captured: each variant as it was captured; of a streamed model alone, whose blocks are held against it.
         coarsest: the dtype of the least precise floats that the module computes with.
     """
 
@@ -58,6 +59,7 @@ class Prepared:
     weights: WeightReader
     stages: tuple[StageRecord, ...]
     checks: Mapping[str, SourceCheck]
+    captured: Mapping[str, ExportedProgram]
     coarsest: torch.dtype
 
 
@@ -71,23 +73,27 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     raised: dict[str, Raised] = {}
     stages: list[StageRecord] = []
     checks: dict[str, SourceCheck] = {}
+    streamed: dict[str, ExportedProgram] = {}
     coarsest = torch.float32
     for name, build in component.variants.items():
         watch = Stopwatch(component.name, name, report)
         with watch.stage("capture"):
             captured = capture(build(), component.inputs_of(name), options.seed)
+        if component.weights is not None:
+            note_captured(captured)
+            streamed[name] = captured
         with watch.stage("rewrite"):
             raised[name] = raise_merges(captured, options.seed)
         coarsest = max(coarsest, _coarsest(captured), key=lambda dtype: torch.finfo(dtype).eps)
         if component.weights is None:
             with watch.stage("check"):
-                checks[name] = _checked(component, name, captured, raised[name], coarsest, options.seed)
+                checks[name] = _checked(component, name, captured, raised[name], coarsest, options)
             _say_draws(component.name, name, checks[name].draws, options.seed, report)
         stages += watch.records
     programs = {name: each.program for name, each in raised.items()}
     if options.block_budget is not None:
         programs = {name: with_own_outputs(program) for name, program in programs.items()}
-    outputs = {name: tuple(map(value_of, _outputs(program))) for name, program in programs.items()}
+    outputs = {name: tuple(map(value_of, outputs_of(program))) for name, program in programs.items()}
     signature = signature_of(component, next(iter(outputs.values())))
     lives = [liveness_of(program, partial(_widened_bytes, options)) for program in programs.values()]
     stored = partial(_stored_bytes, options)
@@ -102,12 +108,27 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     if options.weights == "fp16":
         weights = RoundedWeights(weights)
     return Prepared(
-        component, signature, raised, outputs, blocks, found.needs, weights, tuple(stages), checks, coarsest
+        component,
+        signature,
+        raised,
+        outputs,
+        blocks,
+        found.needs,
+        weights,
+        tuple(stages),
+        checks,
+        streamed,
+        coarsest,
     )
 
 
 def _checked(
-    component: ComponentSource, variant: str, captured: ExportedProgram, raised: Raised, coarsest: torch.dtype, seed: int
+    component: ComponentSource,
+    variant: str,
+    captured: ExportedProgram,
+    raised: Raised,
+    coarsest: torch.dtype,
+    options: ExportOptions,
 ) -> SourceCheck:
     """The variant held against the user's module."""
     outputs = range(len(captured.graph_signature.output_specs))
@@ -118,21 +139,22 @@ def _checked(
 
     return check_source(
         subject,
-        component.variants[variant],
+        component.variants[variant](),
         captured,
         raised.program,
         component.inputs_of(variant),
         component.fresh_inputs.get(variant),
-        seed,
+        options.seed,
         gate_for("fp32", coarsest),
+        rounded if options.weights == "fp16" else None,
     )
 
 
 def _say_draws(component: str, variant: str, draws: tuple[str, ...], seed: int, report: Progress) -> None:
     if draws:
         report.say(
-            f"{component} {variant}: random numbers are drawn once, from --seed {seed}, and are the same in every run of "
-            f"the artifact: {'; '.join(draws)}"
+            f"{component} {variant}: random numbers are drawn once, from --seed {seed}, and stay the same in every run "
+            f"of the artifact: {'; '.join(draws)}"
         )
 
 
@@ -156,11 +178,6 @@ def _widened_bytes(options: ExportOptions, weight: Tensor) -> int:
     """What the copy takes of a weight that is stored in 16 bits and computed with in 32."""
     is_widened = options.weights == "fp16" and options.precision != "fp16" and is_narrowed(weight)
     return weight.numel() * weight.element_size() if is_widened else 0
-
-
-def _outputs(program: ExportedProgram) -> list[fx.Node]:
-    (output,) = (node for node in program.graph.nodes if node.op == "output")
-    return list(arguments(output)[0])
 
 
 def _module_weights(component: str, programs: Mapping[str, ExportedProgram]) -> ModuleWeights:

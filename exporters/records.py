@@ -58,6 +58,23 @@ class ParityRecord(_Record):
     """The bound that had to hold."""
 
 
+class ReferenceRecord(_Record):
+    """What one variant was held against."""
+
+    component: str
+    variant: str
+    reference: str
+    """"module": the user's own, in eager. "captured": the captured program, block by block, since the module's weights
+    do not fit into memory; then what it was captured from was held against it in a smaller model of the same classes,
+    if there is one."""
+    twin: str | None
+    """That smaller model."""
+    inputs: tuple[str, ...]
+    """"example", and "fresh 1" and so on: how many sets of inputs it was run on."""
+    draws: tuple[str, ...]
+    """Where it draws random numbers, which are the same in every run of the artifact."""
+
+
 class PlacementRecord(_Record):
     """Where an artifact's operators run."""
 
@@ -112,6 +129,7 @@ class ExportReport(_Record):
     total_seconds: float
     total_bytes: int
     blocks: tuple[ComponentBlocks, ...] = ()
+    references: tuple[ReferenceRecord, ...] = ()
 
     @classmethod
     def empty(cls, model: str, target: str, options: Mapping[str, Any]) -> ExportReport:

@@ -41,6 +41,12 @@ _DERIVATION: Final = "derivation"
 """Key, among a node's notes, of what its value follows from."""
 
 
+CAPTURED: Final = "captured"
+"""Key, among a node's notes, of the captured program's node that has the same value: see `note_captured`."""
+_STANDS_FOR: Final = "stands for"
+"""The same, on its way: notes are copied to all that a translator makes of a node, and only the last has its value."""
+
+
 class _Keep:
     """The answer of a translator that lets a node be."""
 
@@ -81,6 +87,14 @@ class _Retracer(fx.Interpreter):
             return super().run(*args, **options)
 
     def run_node(self, n: fx.Node) -> Any:
+        value = self._value(n)
+        if CAPTURED in n.meta and n.op == "call_function" and isinstance(value, Tensor):
+            made = _tracer().unwrap_proxy(value)
+            if isinstance(made, fx.Proxy):
+                made.node.meta.setdefault(_STANDS_FOR, n.meta[CAPTURED])
+        return value
+
+    def _value(self, n: fx.Node) -> Any:
         if n.op not in ("call_function", "output"):
             return super().run_node(n)
         with fx_traceback.set_current_meta(n):
@@ -136,6 +150,12 @@ def _tracer() -> Any:
     return mode.tracer
 
 
+def note_captured(program: ExportedProgram) -> None:
+    """Note on every node that it is the captured program's, so that what is made of it can be held against it."""
+    for node in program.graph.nodes:
+        node.meta[CAPTURED] = node.name
+
+
 def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
     """Return `program` with every node replaced by what `translate` makes of it.
 
@@ -151,7 +171,10 @@ def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
     taken = {old.name for old in old_placeholders}
     for node in traced.graph.nodes:
         # Of the provenance only the user's line is kept: PyTorch copies the whole chain anew for each node and pass.
+        stands_for = node.meta.get(_STANDS_FOR)
         node.meta = {key: node.meta[key] for key in ("val", "stack_trace", _DERIVATION) if key in node.meta}
+        if stands_for is not None:
+            node.meta[CAPTURED] = stands_for
         if node.op == "call_function" and node.name in taken:
             node._rename(f"{node.name}_value")
     for new, old in zip(new_placeholders, old_placeholders, strict=True):

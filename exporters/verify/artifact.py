@@ -115,6 +115,4 @@ def _probe_variant(program: ExportedProgram, variant: manifest.Variant, target: 
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     decided = [value_of(node) for node in arguments(output)[0][len(variant.outputs) :]]
     extra = tensor_specs([f"decision_{i}" for i in range(len(decided))], decided, target)
-    return variant.model_copy(
-        update={"outputs": (*variant.outputs, *extra), "function": target.function(PROBE, 1)}
-    )
+    return variant.model_copy(update={"outputs": (*variant.outputs, *extra), "function": target.function(PROBE, 1)})

@@ -6,8 +6,9 @@ no stage is its own witness.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
@@ -17,7 +18,7 @@ from torch.export import ExportedProgram
 from tm_export.exporters.dialect import ORDER
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.records import ParityRecord
-from tm_export.exporters.verify.eager import Call, EagerRun, run_eager
+from tm_export.exporters.verify.eager import Call, EagerRun, Stored, run_eager
 from tm_export.exporters.verify.fresh import FRESH, fresh_inputs
 from tm_export.exporters.verify.gates import Gate
 from tm_export.exporters.verify.parity import NONE, Subject, check_parity, records_of
@@ -56,43 +57,44 @@ class SourceCheck:
 
 def check_source(
     subject: Callable[[str], Subject],
-    build: Callable[[], nn.Module],
+    module: nn.Module,
     captured: ExportedProgram,
     raised: ExportedProgram,
     examples: tuple[Tensor, ...],
     fresh: Callable[[int], tuple[Tensor, ...]] | None,
     seed: int,
     gate: Gate,
+    stored: Stored | None,
 ) -> SourceCheck:
     """Run the module, the captured and the raised program on the examples and on fresh inputs, and compare.
 
     Args:
         subject: from an engine's name to what records call the comparison.
-        build: the module.
+        module: what the user gave.
         captured: the module as it was captured.
         raised: the same, its merges recognised.
         examples: the example inputs.
         fresh: from a seed to further inputs, for a model that can make them; else they are drawn like the examples.
         seed: of random numbers in the module, which the captured program has as constants.
         gate: what has to hold.
+        stored: weights as an artifact holds them, where they are not the module's: the cases compute with these.
 
     Raises `UsageError` if the module gives another result in each run, or none but NaN.
     """
-    module = build()
     first = _steady_run(module, examples, seed)
     cases, records = [], []
     sets = [(EXAMPLE, examples), *_fresh_sets(module, examples, first, fresh, seed)]
     for name, inputs in sets:
         run = first if name == EXAMPLE else run_eager(module, inputs, seed)
         recognised = replay(raised, inputs)
-        case = Case(name, inputs, _reference(build, run, recognised.decisions, inputs, seed))
+        reference = reference_by(partial(run_eager, module, inputs, seed), run, recognised.decisions)
         plain = replay(captured, inputs)
         records += records_of(subject(CAPTURED), name, plain.outputs, run.outputs, NONE, gate)
-        exposed = (*recognised.outputs, *(decision.index for decision in recognised.decisions))
-        records += check_parity(
-            subject(RAISED), name, case.reference, recognised.outputs, exposed if recognised.decisions else None, gate
-        )
-        cases.append(case)
+        records += check_parity(subject(RAISED), name, reference, recognised.outputs, recognised.exposed, gate)
+        if stored is not None:
+            again = partial(run_eager, module, inputs, seed, stored=stored)
+            reference = reference_by(again, again(), recognised.decisions, run)
+        cases.append(Case(name, inputs, reference))
     return SourceCheck(tuple(cases), tuple(records), first.draws)
 
 
@@ -105,7 +107,9 @@ def _fresh_sets(
 ) -> list[tuple[str, tuple[Tensor, ...]]]:
     found = []
     for i in range(1, FRESH + 1):
-        drawn = fresh(seed + i) if fresh is not None else fresh_inputs(examples, seed + i, _accepts(module, first, seed))
+        drawn = (
+            fresh(seed + i) if fresh is not None else fresh_inputs(examples, seed + i, _accepts(module, first, seed))
+        )
         if drawn is not None:
             found.append((f"fresh {i}", drawn))
     return found
@@ -139,35 +143,38 @@ def _steady_run(module: nn.Module, examples: tuple[Tensor, ...], seed: int) -> E
             )
         if one.numel() and one.is_floating_point() and one.isnan().all():
             raise UsageError(
-                f"output {i} of {name} is NaN everywhere on its example inputs: give inputs on which it computes numbers"
+                f"output {i} of {name} is NaN everywhere on its example inputs: give inputs on which it gives numbers"
             )
     return first
 
 
-def _reference(
-    build: Callable[[], nn.Module],
-    run: EagerRun,
-    recognised: Sequence[Decision],
-    inputs: tuple[Tensor, ...],
-    seed: int,
+def reference_by(
+    again: Callable[..., EagerRun], run: EagerRun, recognised: Sequence[Decision], seen: EagerRun | None = None
 ) -> Reference:
-    """The module's run in the terms of the raised program: its decisions, in the order of that one's."""
-    numbers = _numbers_of(recognised, run.calls)
+    """PyTorch's run in the terms of a raised program: with its decisions, in its order.
+
+    Args:
+        again: runs it once more, with decisions forced by the number of their call.
+        run: the run.
+        recognised: what the raised program decided.
+        seen: a run that saw the same scores as that one, where `run` did not, since its weights are rounded.
+    """
+    numbers = _numbers_of(recognised, (seen or run).calls)
 
     def as_replay(made: EagerRun) -> Replay:
         decisions = (
-            own if number is None else _decision(own, made.calls[number])
-            for own, number in zip(recognised, numbers, strict=True)
+            seen if number is None else _decision(seen, made.calls[number])
+            for seen, number in zip(recognised, numbers, strict=True)
         )
         return Replay(made.outputs, tuple(decisions))
 
     def forced(indices: Sequence[Tensor]) -> Replay:
-        given: Mapping[int, Tensor] = {
+        given = {
             number: index.to(torch.int64).reshape(run.calls[number].index_RK.shape)
             for number, index in zip(numbers, indices, strict=True)
             if number is not None
         }
-        return as_replay(run_eager(build(), inputs, seed, given))
+        return as_replay(again(forced=given))
 
     return Reference(as_replay(run), forced)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,11 @@ from tm_export.exporters.verify.artifact import (
     emit_probe,
     run_artifact,
 )
-from tm_export.exporters.verify.cases import EXAMPLE, Case
+from tm_export.exporters.verify.captured_blocks import captured_block
+from tm_export.exporters.verify.cases import EXAMPLE, RAISED, Case, reference_by
+from tm_export.exporters.verify.eager import EagerRun, run_watched
 from tm_export.exporters.verify.gates import Gate, gate_for
-from tm_export.exporters.verify.parity import WHOLE, Subject, records_of, with_decisions
+from tm_export.exporters.verify.parity import WHOLE, Subject, check_parity, records_of, with_decisions
 from tm_export.exporters.verify.replay import Decision, Reference, Replay, reference_of, replay
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_for
@@ -120,7 +122,8 @@ class _Check:
         records: list[ParityRecord] = []
         decisions: list[Decision] = []
         for i in counted(range(len(self.component.blocks)), f"{self.component.name}: blocks verified", self.report):
-            case = self._block_case(i, values)
+            case, found = self._block_case(i, values)
+            records += found
             found, probe = self._check(i, [case])
             records += found
             probes.append(probe)
@@ -151,6 +154,9 @@ class _Check:
     def _gate(self) -> Gate:
         return gate_for(self.target.precision(self.options), self.prepared.coarsest)
 
+    def _gate_in_pytorch(self) -> Gate:
+        return gate_for("fp32", self.prepared.coarsest)
+
     def converted_blocks(self) -> list[ParityRecord]:
         """The first block of each program.
 
@@ -168,17 +174,45 @@ class _Check:
             for name, spec in zip(reads, function.inputs, strict=True):
                 if name not in values:
                     values[name] = next(v for v in reversed(values.values()) if tuple(v.shape) == spec.shape)
-            found, _ = self._check(i, [self._block_case(i, values)])
+            case, found = self._block_case(i, values)
+            records += found
+            found, _ = self._check(i, [case])
             records += found
         return records
 
-    def _block_case(self, i: int, values: dict[str, Tensor]) -> Case:
-        """One block on these values, by the captured program, whose outputs are added to them."""
+    def _block_case(self, i: int, values: dict[str, Tensor]) -> tuple[Case, list[ParityRecord]]:
+        """One block on these values, by PyTorch, whose outputs are added to them.
+
+        Of a streamed model the captured program's block is the reference, and the raised one is held against it.
+        """
         piece = self.prepared.blocks[i].pieces[self.variant.name]
         inputs = tuple(values[name] for name in piece.reads)
         reference = reference_of(lambda: self._program(i), inputs)
+        records: list[ParityRecord] = []
+        if (captured := self._captured_run(i, inputs)) is not None:
+            raised, reference = reference.run, reference_by(captured, captured(), reference.run.decisions)
+            exposed = (
+                (*raised.outputs, *(decision.index for decision in raised.decisions)) if raised.decisions else None
+            )
+            subject = Subject(
+                self.component.name, self.component.blocks[i].name, self.variant.name, RAISED, piece.writes
+            )
+            records = check_parity(subject, EXAMPLE, reference, raised.outputs, exposed, self._gate_in_pytorch())
         values |= dict(zip(piece.writes, map(Tensor.contiguous, reference.run.outputs), strict=True))
-        return Case(EXAMPLE, inputs, reference)
+        return Case(EXAMPLE, inputs, reference), records
+
+    def _captured_run(self, i: int, inputs: Sequence[Tensor]) -> Callable[..., EagerRun] | None:
+        """Runs a streamed block as it was captured, where the captured program has such a block."""
+        captured = self.prepared.captured.get(self.variant.name)
+        piece = self.prepared.blocks[i].pieces[self.variant.name]
+        block = None if captured is None else captured_block(captured, piece.captured_reads, piece.captured_writes)
+        if block is None:
+            return None
+
+        def run(forced: Mapping[int, Tensor] | None = None) -> EagerRun:
+            return run_watched(lambda: block.run(inputs, self.prepared.weights.read), self.options.seed, forced)
+
+        return run
 
     def _check(self, i: int, cases: Sequence[Case]) -> tuple[list[ParityRecord], Probe | None]:
         """Compare one block with PyTorch: what was converted on the first case, the artifact on all."""
@@ -191,7 +225,7 @@ class _Check:
             self._probe(i) if cases[0].reference.run.decisions else None,
         )
         lowered = self._lowered(i) if artifact.probe is None else artifact.probe.program
-        records = check_rewrite(artifact, lowered, cases[0], gate_for("fp32", self.prepared.coarsest))
+        records = check_rewrite(artifact, lowered, cases[0], self._gate_in_pytorch())
         return records + check_artifact(artifact, cases, self.target, self._gate()), artifact.probe
 
     def _probe(self, i: int) -> Probe:

@@ -7,7 +7,7 @@ are read, and exchanged, where PyTorch calls the operators that decide, whatever
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ aten = torch.ops.aten
 _ORDERS: Final = (aten.topk.default, aten.sort.default, aten.sort.stable)
 _EXTREMES: Final = (aten.max.dim, aten.min.dim)
 _POSITIONS: Final = (aten.argmax.default, aten.argmin.default)
+
+
+Stored = Callable[[str, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,11 @@ class EagerRun:
 
 
 def run_eager(
-    module: nn.Module, inputs: tuple[Tensor, ...], seed: int, forced: Mapping[int, Tensor] | None = None
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    seed: int,
+    forced: Mapping[int, Tensor] | None = None,
+    stored: Stored | None = None,
 ) -> EagerRun:
     """Run the module once on copies of the inputs, in evaluation mode; it is left as it was.
 
@@ -59,15 +66,22 @@ def run_eager(
         inputs: its inputs by position.
         seed: of random numbers, which an export draws from it, too.
         forced: indices [R, K] in place of what the calls of these numbers decide.
+        stored: from a weight and its key to the weight as an artifact holds it, where that is not the same.
 
     Raises whatever the module raises.
     """
     given = [value.detach().clone() for value in inputs]
+    with _undone(module), _with_weights(module, stored):
+        return run_watched(lambda: module(*given), seed, forced)
+
+
+def run_watched(call: Callable[[], Any], seed: int, forced: Mapping[int, Tensor] | None = None) -> EagerRun:
+    """Call what computes with PyTorch, noting what it decides and draws; see `run_eager`."""
     mode = _Watched(seed, forced or {})
-    with torch.no_grad(), _undone(module), torch.random.fork_rng(devices=()):
+    with torch.no_grad(), torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         with mode:
-            returned = module(*given)
+            returned = call()
     outputs = tuple(leaf.detach().clone() for leaf in pytree.tree_leaves(returned) if isinstance(leaf, Tensor))
     return EagerRun(outputs, tuple(mode.calls), tuple(dict.fromkeys(mode.draws)))
 
@@ -88,11 +102,27 @@ def _undone(module: nn.Module) -> Iterator[None]:
             part.training = was_training
 
 
-class _Watched(TorchDispatchMode):
+@contextmanager
+def _with_weights(module: nn.Module, stored: Stored | None) -> Iterator[None]:
+    """Let the module compute with its weights as they are stored."""
+    if stored is None:
+        yield
+        return
+    held = [(weight, weight.data) for weight in (*module.parameters(), *module.buffers())]
+    try:
+        for key, weight in (*module.named_parameters(), *module.named_buffers()):
+            weight.data = stored(key, weight.data)
+        yield
+    finally:
+        for weight, value in held:
+            weight.data = value
+
+
+class _Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its base has an untyped __init_subclass__
     """Notes calls that decide and calls that draw, exchanges decisions, and draws as an export does."""
 
     def __init__(self, seed: int, forced: Mapping[int, Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.draws: list[str] = []
         self._seed, self._forced = seed, forced

@@ -45,9 +45,7 @@ FP32: Final = Gate(
     "fp32: relative error ≤ 1e-4 and PSNR > 70 dB", 1e-4, 70.0, 1e-4, _EPSILONS * torch.finfo(torch.float32).eps, 0.1
 )
 FP16: Final = Gate("fp16: PSNR ≥ 40 dB", math.inf, 40.0, 2e-2, _EPSILONS * torch.finfo(torch.float16).eps, 0.5)
-BF16: Final = Gate(
-    "bf16: PSNR ≥ 30 dB", math.inf, 30.0, 5e-2, _EPSILONS * torch.finfo(torch.bfloat16).eps, 0.5
-)
+BF16: Final = Gate("bf16: PSNR ≥ 30 dB", math.inf, 30.0, 5e-2, _EPSILONS * torch.finfo(torch.bfloat16).eps, 0.5)
 
 _BY_COARSENESS: Final = (FP32, FP16, BF16)
 

@@ -35,6 +35,11 @@ class Replay:
     outputs: tuple[Tensor, ...]
     decisions: tuple[Decision, ...]
 
+    @property
+    def exposed(self) -> tuple[Tensor, ...] | None:
+        """The outputs, and the decisions behind them; None where nothing was decided."""
+        return (*self.outputs, *(decision.index for decision in self.decisions)) if self.decisions else None
+
 
 @dataclass(frozen=True)
 class Reference:

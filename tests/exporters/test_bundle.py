@@ -54,6 +54,7 @@ def compiled(passed: bool = True, regions: int = 1, variants: tuple[str, ...] = 
         component="model",
         block="00",
         variant="full",
+        inputs="example",
         engine="onnxruntime",
         output="output_0",
         max_abs_error=0.25 if not passed else 1e-7,

@@ -56,7 +56,9 @@ def refused_for(function: Callable[[Tensor], Tensor], engine: str, out: Path, ta
 
 def test_without_a_fault_the_exports_pass(tmp_path: Path) -> None:
     """All three, in one module: what follows fails for the fault alone."""
-    tm_export.export(Of(lambda x: torch.cat([keep_best(x), pairs(x), shifted(x)], 1)), X, out=tmp_path, precision="fp32")
+    tm_export.export(
+        Of(lambda x: torch.cat([keep_best(x), pairs(x), shifted(x)], 1)), X, out=tmp_path, precision="fp32"
+    )
 
 
 def test_a_rule_that_misreads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def parity(engine: str, *, passed: bool = True, psnr_db: float | None = 118.25) 
         component="vit",
         block="00_all",
         variant="merged",
+        inputs="example",
         engine=engine,
         output="logits",
         max_abs_error=4.1e-6,
