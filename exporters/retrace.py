@@ -53,7 +53,10 @@ class _Keep:
 
 KEEP = _Keep()
 
-_VIEWS: Final = (torch.ops.aten.reshape.default, torch.ops.aten.view.default, torch.ops.aten.expand.default)
+_VIEWS: Final = (
+    torch.ops.aten.reshape.default, torch.ops.aten.view.default, torch.ops.aten.expand.default,
+    torch.ops.aten.narrow.default,
+)  # fmt: skip
 
 
 class Values:
@@ -191,7 +194,7 @@ def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
 
 
 def _drop_empty_views(graph: fx.Graph) -> None:
-    """Erase reshapes and expansions to the shape a tensor has already: what a translator need not take care of."""
+    """Erase views to the shape that a tensor has already: what a translator need not take care of."""
     for node in graph.nodes:
         if node.op == "call_function" and node.target in _VIEWS:
             source = arguments(node)[0]

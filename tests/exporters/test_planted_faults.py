@@ -1,6 +1,7 @@
 """Faults of ours, planted on purpose: an export must find each, whichever stage it is in."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,20 @@ from torch import Tensor, nn
 
 import tm_export
 from tm_export.exporters import constants, simplify
+from tm_export.exporters.api import export_source
 from tm_export.exporters.dialect import pair_mean
 from tm_export.exporters.errors import ParityFailed
+from tm_export.exporters.fake_module import fake_module
 from tm_export.exporters.lowering.gather_form import GatherForm
 from tm_export.exporters.lowering.onehot_form import OneHotForm
+from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.records import ExportReport
 from tm_export.exporters.retrace import KEEP, arguments, value_of
 from tm_export.exporters.rules.raise_order import RaiseOrder, Sorting
 from tm_export.exporters.rules.raise_pairs import Pairs, RaisePairMean
+from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.verify.fresh import fresh_inputs
+from tm_export.exporters.weights import ModuleWeights
 
 
 class Of(nn.Module):
@@ -161,3 +168,53 @@ def test_examples_that_say_nothing_of_a_scale(example: Tensor) -> None:
     (drawn,) = fresh_inputs((example,), 1, lambda _: True) or ()
     assert drawn.shape == example.shape and drawn.dtype == example.dtype and drawn.isfinite().all()
     assert example.numel() == 0 or not torch.equal(drawn, example)
+
+
+# A model whose weights do not fit into memory.
+
+
+class Stack(nn.Module):
+    """Layers with a mean of neighbours between any two: 64 tokens become 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(32, 32) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(x).relu()
+            x = pairs(x) if i < 2 else x
+        return x
+
+
+def streamed() -> ModelSource:
+    torch.manual_seed(0)
+    weights = {name: tensor.detach() for name, tensor in Stack().named_parameters()}
+    component = ComponentSource(
+        "stack", {"full": partial(fake_module, Stack)}, (torch.randn(1, 64, 32),), ("x",), None, ModuleWeights(weights)
+    )
+    return ModelSource("stack", (component,), "checkpoint")
+
+
+def export_streamed(out: Path) -> ExportReport:
+    options = ExportOptions(precision="fp32", block_budget=21_000)
+    return export_source(streamed(), "onnx", options, out).report()
+
+
+def test_blocks_of_a_streamed_model_are_held_against_the_captured_program(tmp_path: Path) -> None:
+    report = export_streamed(tmp_path)
+    blocks = {record.block for record in report.parity if record.engine == "onnxruntime"} - {"all"}
+    assert len(blocks) > 1
+    assert {record.block for record in report.parity if record.engine == "raised"} == blocks
+    (reference,) = report.references
+    assert (reference.reference, reference.inputs, reference.unheld_blocks) == ("captured", ("example",), ())
+
+
+def test_a_rule_that_misreads_in_a_streamed_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def rewrite(self: RaisePairMean, node: Any, match: Pairs, values: Any) -> Tensor:
+        x = values(match.source)
+        return pair_mean(torch.cat([x[:, :1], x[:, :-1]], 1))
+
+    monkeypatch.setattr(RaisePairMean, "rewrite", rewrite)
+    with pytest.raises(ParityFailed, match=" on raised differs from PyTorch"):
+        export_streamed(tmp_path)
