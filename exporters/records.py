@@ -70,8 +70,8 @@ class ReferenceRecord(_Record):
     twin: str | None
     """That smaller model."""
     unheld_blocks: tuple[str, ...]
-    """Of a streamed model, the blocks that begin or end in the middle of what a rule rewrote: those are held against the
-    raised program alone."""
+    """Of a streamed model, the blocks that begin or end in the middle of what a rule rewrote: those are held against
+    the raised program alone."""
     inputs: tuple[str, ...]
     """"example", and "fresh 1" and so on: how many sets of inputs it was run on."""
     draws: tuple[str, ...]

@@ -199,6 +199,8 @@ def _drop_empty_views(graph: fx.Graph) -> None:
         if node.op == "call_function" and node.target in _VIEWS:
             source = arguments(node)[0]
             if value_of(source).shape == value_of(node).shape:
+                if _STANDS_FOR in node.meta:
+                    source.meta.setdefault(_STANDS_FOR, node.meta[_STANDS_FOR])
                 node.replace_all_uses_with(source)
 
 
