@@ -94,7 +94,7 @@ def _verified(
         golden=(*compiled.golden, *verified.golden),
         report=compiled.report.with_more(
             merges=_sites(prepared, target, options),
-            parity=(*_source_parity(prepared), *verified.parity),
+            parity=(*prepared.source_parity, *verified.parity),
             placement=verified.placement,
             stages=(*prepared.stages, *converted.stages, *verified.stages),
             blocks=(blocks,),
@@ -113,7 +113,7 @@ def _reference_of(prepared: Prepared, variant: str, verified: Verified) -> Refer
         component=prepared.source.name,
         variant=variant,
         reference="captured" if check is None else "module",
-        twin=None,
+        twin=None if check is not None or prepared.source.twin is None else prepared.source.twin[0],
         unheld_blocks=() if check is not None else tuple(block for block in blocks if block not in held),
         inputs=tuple(dict.fromkeys(record.inputs for record in own)),
         draws=() if check is None else check.draws,
@@ -168,8 +168,8 @@ def _prepared(
         if options.precision != target.precision(asked):
             report.say(f"{component.name} is computed in fp32, which it needs, its weights stored in 16 bits")
         prepared = prepare(component, options, report)
-        if not all(record.passed for record in _source_parity(prepared)):
-            raise _NotTheModule(_source_parity(prepared))
+        if not all(record.passed for record in prepared.source_parity):
+            raise _NotTheModule(prepared.source_parity)
         yield prepared, options
 
 
@@ -179,10 +179,6 @@ class _NotTheModule(Exception):
     def __init__(self, records: tuple[ParityRecord, ...]) -> None:
         super().__init__()
         self.records = records
-
-
-def _source_parity(prepared: Prepared) -> tuple[ParityRecord, ...]:
-    return tuple(record for check in prepared.checks.values() for record in check.records)
 
 
 def _let_go(parts: deque[tuple[Prepared, ExportOptions]]) -> Generator[tuple[Prepared, ExportOptions]]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from tm_export.exporters.capture import check_example_inputs
@@ -50,7 +51,7 @@ def source_of(
     Args:
         model: a name in the registry, or `FILE.py:FUNC`, where `FUNC()` returns `(module, example_inputs)`:
             an `nn.Module`, or a dict of them by variant, and a tensor or a tuple or list of tensors.
-        seed: for a registry model's example inputs.
+        seed: for a registry model's example inputs, and for what `FUNC` draws.
         checkpoint: a registry model's weights, a file or a folder.
         components: those of the model that are wanted; all if none is named.
         size: that a registry model is to be of.
@@ -66,6 +67,7 @@ def source_of(
     if checkpoint is not None:
         raise UsageError(f"--checkpoint is for registry models: let {model} itself load {checkpoint}")
     file, _, function = model.rpartition(":") if ":" in model else (model, "", "")
+    torch.manual_seed(seed)
     returned = call_user_function(Path(file), function)
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         raise UsageError(
@@ -133,9 +135,13 @@ def _source_of_registry(
                 f"model {model!r} has no weights of its own for its {component.name}: give them with "
                 "--checkpoint, or choose a model that has (see --list)"
             )
+    twin = {} if spec.twin is None else {component.name: component for component in find_model(spec.twin).components}
     return ModelSource(
         name=spec.name,
-        components=tuple(_registry_component(component, seed, checkpoint) for component in chosen),
+        components=tuple(
+            _with_twin(_registry_component(component, seed, checkpoint), spec.twin, twin.get(component.name), seed)
+            for component in chosen
+        ),
         weights=_origin(chosen, checkpoint),
         host=_host(spec, checkpoint) if chosen == spec.components else None,
     )
@@ -191,6 +197,13 @@ def _registry_component(spec: ComponentSpec, seed: int, checkpoint: Path | None)
     except CheckpointError as error:
         raise UsageError(f"the checkpoint of {spec.name}: {error}") from error
     return replace(component, variants=variants, weights=CheckpointWeights(checkpoint, weights))
+
+
+def _with_twin(component: ComponentSource, model: str | None, twin: ComponentSpec | None, seed: int) -> ComponentSource:
+    """The component, and where its weights stay on disk the same one of a model that fits into memory."""
+    if component.weights is None or model is None or twin is None:
+        return component
+    return replace(component, twin=(model, _registry_component(twin, seed, None)))
 
 
 def _given(module: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -19,7 +19,7 @@ from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.partition import Need, partition
 from tm_export.exporters.pieces import BlockPieces, cut, outputs_of, whole, with_own_outputs
 from tm_export.exporters.progress import Progress
-from tm_export.exporters.records import StageRecord
+from tm_export.exporters.records import ParityRecord, StageRecord
 from tm_export.exporters.retrace import note_captured, value_of
 from tm_export.exporters.rewrite import Raised, raise_merges
 from tm_export.exporters.sources import ComponentSource
@@ -47,6 +47,8 @@ class Prepared:
         stages: what it took.
         checks: each variant held against the user's own module; none for a streamed model, whose module has no weights.
         captured: each variant as it was captured; of a streamed model alone, whose blocks are held against it.
+        source_parity: how the captured and the raised programs, or those of a streamed model's twin, fared against the
+            module.
         coarsest: the dtype of the least precise floats that the module computes with.
     """
 
@@ -60,6 +62,7 @@ class Prepared:
     stages: tuple[StageRecord, ...]
     checks: Mapping[str, SourceCheck]
     captured: Mapping[str, ExportedProgram]
+    source_parity: tuple[ParityRecord, ...]
     coarsest: torch.dtype
 
 
@@ -73,6 +76,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     raised: dict[str, Raised] = {}
     stages: list[StageRecord] = []
     checks: dict[str, SourceCheck] = {}
+    source_parity: list[ParityRecord] = []
     streamed: dict[str, ExportedProgram] = {}
     coarsest = torch.float32
     for name, build in component.variants.items():
@@ -85,9 +89,13 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
         with watch.stage("rewrite"):
             raised[name] = raise_merges(captured, options.seed)
         coarsest = max(coarsest, _coarsest(captured), key=lambda dtype: torch.finfo(dtype).eps)
-        if component.weights is None:
-            with watch.stage("check"):
-                checks[name] = _checked(component, name, captured, raised[name], coarsest, options)
+        with watch.stage("check"):
+            if component.weights is None:
+                checks[name] = _checked(component, name, captured, raised[name], options)
+                source_parity += checks[name].records
+            elif component.twin is not None and name in component.twin[1].variants:
+                source_parity += _checked_twin(*component.twin, name, options).records
+        if name in checks:
             _say_draws(component.name, name, checks[name].draws, options.seed, report)
         stages += watch.records
     programs = {name: each.program for name, each in raised.items()}
@@ -118,6 +126,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
         tuple(stages),
         checks,
         streamed,
+        tuple(source_parity),
         coarsest,
     )
 
@@ -127,7 +136,6 @@ def _checked(
     variant: str,
     captured: ExportedProgram,
     raised: Raised,
-    coarsest: torch.dtype,
     options: ExportOptions,
 ) -> SourceCheck:
     """The variant held against the user's module."""
@@ -145,9 +153,16 @@ def _checked(
         component.inputs_of(variant),
         component.fresh_inputs.get(variant),
         options.seed,
-        gate_for("fp32", coarsest),
+        gate_for("fp32", _coarsest(captured)),
         rounded if options.weights == "fp16" else None,
     )
+
+
+def _checked_twin(model: str, twin: ComponentSource, variant: str, options: ExportOptions) -> SourceCheck:
+    """The same variant of a smaller model, whose module can run, through the same capture and the same rules."""
+    captured = capture(twin.variants[variant](), twin.inputs_of(variant), options.seed)
+    named = replace(twin, name=f"{twin.name} of {model}")
+    return _checked(named, variant, captured, raise_merges(captured, options.seed), replace(options, weights=None))
 
 
 def _say_draws(component: str, variant: str, draws: tuple[str, ...], seed: int, report: Progress) -> None:

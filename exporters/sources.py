@@ -34,6 +34,9 @@ class ComponentSource:
     fresh_inputs: Mapping[str, Callable[[int], tuple[Tensor, ...]]] = field(default_factory=dict)
     """By variant, from a seed to further inputs like its example inputs; drawn from those for a variant without."""
 
+    twin: tuple[str, ComponentSource] | None = None
+    """For a component with `weights`: a model of the same classes that fits into memory, and this component of it."""
+
     def inputs_of(self, variant: str) -> tuple[Tensor, ...]:
         """The inputs that a variant is captured and verified on."""
         return self.own_inputs.get(variant, self.example_inputs)

@@ -58,6 +58,7 @@ def parity_table(records: Iterable[ParityRecord]) -> Table:
         (
             f"{record.component}/{record.block}/{record.variant}",
             record.engine,
+            record.inputs,
             record.output,
             f"{record.relative_error:.1e}",
             in_decibels(record.psnr_db),
@@ -65,7 +66,7 @@ def parity_table(records: Iterable[ParityRecord]) -> Table:
         )
         for record in records
     )
-    return _table(("variant", "engine", "output", "relative error", "PSNR", "decisions agreeing"), rows)
+    return _table(("variant", "engine", "inputs", "output", "relative error", "PSNR", "decisions agreeing"), rows)
 
 
 def files_table(files: Iterable[tuple[str, int]]) -> Table:

@@ -124,6 +124,8 @@ class ModelSpec:
         text_to_video: how a host makes a video with all of them, for a model that makes any.
         chart_qa: how a host answers questions about charts with all of them, for a model that does.
         resized: the same model in another size; raises SizeRefused. None for a model that is for one size.
+        twin: a model of the same classes that has weights of its own and fits into memory: where this one's weights
+            stay on disk, what is made of the classes is tried on that one.
     """
 
     name: str
@@ -132,6 +134,7 @@ class ModelSpec:
     text_to_video: TextToVideoSpec | None = None
     chart_qa: ChartQaSpec | None = None
     resized: Callable[[ModelSize], ModelSpec] | None = None
+    twin: str | None = None
 
 
 def list_models() -> tuple[ModelSpec, ...]:

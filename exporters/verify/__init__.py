@@ -1,1 +1,1 @@
-"""Verify: run every artifact on its target's engine and compare it with PyTorch."""
+"""Verify: hold every stage and every artifact against the user's own module, run by PyTorch."""

@@ -1,4 +1,4 @@
-"""Verify one artifact: the rewritten program in PyTorch, then the file itself on every engine there is."""
+"""Verify one artifact: what was converted, run by PyTorch, then the file itself on every engine there is."""
 
 from __future__ import annotations
 

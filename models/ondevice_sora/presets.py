@@ -113,6 +113,7 @@ def published_model(name: str, description: str, denoiser: DenoiserConfig) -> Mo
         name=name,
         description=description,
         components=published_components(denoiser),
+        twin="ondevice-sora-tiny",
         text_to_video=text_to_video(
             denoiser,
             TemporalVaeConfig(),

@@ -107,6 +107,7 @@ def published_model(llm: LanguageModelConfig) -> ModelSpec:
         name="tinychart-3b",
         description="Chart and question to an answer: SigLIP at 768 px that merges 2916 patches into 732, and Phi-2",
         components=components(FULL, llm, CANVAS),
+        twin="tinychart-tiny",
         chart_qa=chart_qa(
             llm,
             CANVAS,
