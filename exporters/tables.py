@@ -53,20 +53,31 @@ def blocks_table(blocks: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def parity_table(records: Iterable[ParityRecord]) -> Table:
-    """Each comparison with PyTorch: error, PSNR and merge decisions."""
+    """For each engine that ran a variant, its worst comparison with PyTorch: error, PSNR and merge decisions."""
+    groups: dict[tuple[str, str], list[ParityRecord]] = {}
+    for record in records:
+        groups.setdefault((f"{record.component}/{record.block}/{record.variant}", record.engine), []).append(record)
     rows = (
         (
-            f"{record.component}/{record.block}/{record.variant}",
-            record.engine,
-            record.inputs,
-            record.output,
-            f"{record.relative_error:.1e}",
-            in_decibels(record.psnr_db),
-            f"{record.decisions_agreeing} of {record.decisions}" if record.decisions else "none",
+            name,
+            engine,
+            str(len({record.inputs for record in group})),
+            (worst := max(group, key=lambda record: record.relative_error)).output,
+            f"{worst.relative_error:.1e}",
+            in_decibels(worst.psnr_db),
+            _decisions(group),
         )
-        for record in records
+        for (name, engine), group in groups.items()
     )
-    return _table(("variant", "engine", "inputs", "output", "relative error", "PSNR", "decisions agreeing"), rows)
+    columns = ("variant", "engine", "sets of inputs", "worst output", "relative error", "PSNR", "decisions agreeing")
+    return _table(columns, rows)
+
+
+def _decisions(group: Sequence[ParityRecord]) -> str:
+    """How many agree, on all sets of inputs; each is counted once for all outputs."""
+    once = {record.inputs: (record.decisions_agreeing, record.decisions) for record in group}
+    agreeing, total = (sum(counts) for counts in zip(*once.values(), strict=True))
+    return f"{agreeing} of {total}" if total else "none"
 
 
 def files_table(files: Iterable[tuple[str, int]]) -> Table:

@@ -91,9 +91,9 @@ def test_export_writes_a_bundle_and_says_what_it_is(
     assert [path.name for path in out.iterdir()] == ["models-build-onnx"]
     assert f"{bundle}: " in shown.out
     assert re.search(r"verified, in \d.*peak RSS \d", shown.out)
-    assert re.search(r"model/00/full +onnxruntime +output_0", shown.out)
+    assert re.search(r"model/00/full +onnxruntime +3 +output_0", shown.out)
     assert "model/00/full.onnx" in shown.out
-    for stage in ("capture", "rewrite", "lower", "convert", "verify"):
+    for stage in ("capture", "rewrite", "check", "lower", "convert", "verify"):
         assert re.search(rf"model full: {stage} \d+\.\d s", shown.err)
     assert "seeded" not in shown.err
 
