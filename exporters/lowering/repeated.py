@@ -39,9 +39,11 @@ class Repeated:
         return None
 
     def times(self, factor: Tensor) -> Repeated | None:
-        """Multiplied by what is the same for both rows, else None."""
+        """Multiplied by what is the same for both rows and makes the tensor no larger, else None."""
         place = self.dim - (len(self.shape) - factor.dim())
         if factor.dim() > len(self.shape) or (place >= 0 and factor.shape[place] != 1):
+            return None
+        if any(size not in (1, own) for size, own in zip(reversed(factor.shape), reversed(self.shape), strict=False)):
             return None
         return Repeated(self.half * factor, self.shape, self.dim)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.retrace import Values, value_of
@@ -21,8 +22,13 @@ class RowIndex:
     rows: int
 
     def __call__(self, values: Values) -> Tensor:
-        """The index [B, K]."""
-        return self.narrowed(values).reshape(self.batch, self.rows)
+        """The index [B, K], int64."""
+        return as_index(self.narrowed(values)).reshape(self.batch, self.rows)
+
+
+def as_index(index: Tensor) -> Tensor:
+    """The index in int64, which the dialect's are in."""
+    return index if index.dtype is torch.int64 else index.to(torch.int64)
 
 
 def row_index(index: fx.Node, dim: int) -> RowIndex | None:
