@@ -1,7 +1,7 @@
 """The arithmetic form: only what a CPU delegate takes (subtract, clamp, maximum of slices, matrix product).
 
-As in the rank form, nothing needs a score to be the same each time it is read. A comparison is made once and gives 0 or 1,
-positions and ranks are whole numbers, and it is these that are read again.
+As in the rank form, nothing needs a score to be the same each time it is read. A comparison is made once and gives 0 or
+1, positions and ranks are whole numbers, and it is these that are read again.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def is_position(rank: Tensor, position: Tensor) -> Tensor:
 def ranks(keys_BN: Tensor) -> Tensor:
     """How many keys are larger than each, [B, N], float32; of equal keys the left one comes first.
 
-    Each pair is compared once: a key begins with its position as its rank, and where it is larger than a key to its left
-    it loses one, and that one gains one.
+    Each pair is compared once: a key begins with its position as its rank, and where it is larger than a key to its
+    left it loses one, and that one gains one.
     """
     B, N = keys_BN.shape
     left_NN = (torch.arange(N).unsqueeze(0) < torch.arange(N).unsqueeze(1)).to(torch.float32)

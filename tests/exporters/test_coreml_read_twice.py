@@ -1,4 +1,4 @@
-"""A merge in a Core ML package, where every reader of a value rounds its own copy: no token is lost, none is doubled."""
+"""A merge in a Core ML package where every reader of a value rounds its own copy: no token is lost, none is doubled."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -35,7 +35,7 @@ def merge(x_BNC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def tokens() -> Tensor:
-    """Unit tokens in clusters, as of neighbouring frames: scores are near ties. The last channel is 1: a token's size."""
+    """Tokens in clusters, as of neighbouring frames: scores are near ties. The last channel is 1: a token's size."""
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(5, 16, generator=generator)[torch.arange(48) % 5]
     x = torch.nn.functional.normalize(centres + 1e-3 * torch.randn(48, 16, generator=generator), dim=-1)

@@ -4,8 +4,6 @@ A device may hand a value to two operators in two roundings. Here every operand 
 up or down at random, unless it is a whole number, which all readers see alike. The scores are made of near ties.
 """
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tm_export.exporters.dialect import BEST, ORDER
 from tm_export.exporters.lowering.arith_form import ArithForm
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
@@ -35,7 +32,9 @@ CASES: tuple[tuple[Form, torch.dtype], ...] = (
     (OneHotForm(), HALF),
 )
 each_case = pytest.mark.parametrize(
-    ("form", "dtype"), CASES, ids=[f"{type(form).__name__}-{str(dtype).removeprefix('torch.')}" for form, dtype in CASES]
+    ("form", "dtype"),
+    CASES,
+    ids=[f"{type(form).__name__}-{str(dtype).removeprefix('torch.')}" for form, dtype in CASES],
 )
 UNITS_APART = 5
 """A choice may be this many units in the last place from the best: four of slack, one of reading."""
@@ -44,7 +43,19 @@ UNITS_APART = 5
 class ReadAnew(TorchDispatchMode):
     """Moves what arithmetic reads by one unit in the last place, up, down or not at all."""
 
-    MOVES = ("view", "unsqueeze", "squeeze", "expand", "slice", "cat", "permute", "transpose", "clone", "_to_copy", "pad")
+    MOVES = (
+        "view",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "slice",
+        "cat",
+        "permute",
+        "transpose",
+        "clone",
+        "_to_copy",
+        "pad",
+    )
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -88,7 +99,9 @@ def require_near(chosen: Tensor, wanted: Tensor) -> None:
 
 
 @each_case
-@given(seed=st.integers(0, 2**31), B=st.integers(1, 3), M=st.integers(1, 9), N=st.integers(1, 40), largest=st.booleans())
+@given(
+    seed=st.integers(0, 2**31), B=st.integers(1, 3), M=st.integers(1, 9), N=st.integers(1, 40), largest=st.booleans()
+)
 def test_best_is_one(form: Form, dtype: torch.dtype, seed: int, B: int, M: int, N: int, largest: bool) -> None:
     scores = near_ties(seed, B, M, N, dtype=dtype)
     with ReadAnew(seed):

@@ -83,9 +83,7 @@ def _operation(step: Step) -> Operation:
     return operation
 
 
-def evaluate(
-    plan: Plan, inputs: Mapping[str, torch.Tensor], readings: Readings = ROUNDED
-) -> dict[str, torch.Tensor]:
+def evaluate(plan: Plan, inputs: Mapping[str, torch.Tensor], readings: Readings = ROUNDED) -> dict[str, torch.Tensor]:
     """Runs a plan on inputs of the declared types and shapes; gives the outputs by name.
 
     Values are held and read as `readings` says, and freed as soon as no later step needs them.
