@@ -1,4 +1,8 @@
-"""The arithmetic form: only what a CPU delegate takes (subtract, clamp, maximum of slices, matrix product)."""
+"""The arithmetic form: only what a CPU delegate takes (subtract, clamp, maximum of slices, matrix product).
+
+As in the rank form, nothing needs a score to be the same each time it is read. A comparison is made once and gives 0 or
+1, positions and ranks are whole numbers, and it is these that are read again.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from torch import Tensor
 from tm_export.exporters.lowering.form import scatter_by_matmul
 from tm_export.exporters.lowering.selection import Selection
 
-STEEPNESS: Final = 2.0**100
-"""Times any difference of two distinct normal float32 numbers of magnitude above 2^-77, at least 1."""
+STEEPNESS: Final = 2.0**75
+"""Its square makes a whole number of the difference of any two float32 numbers: they are multiples of 2^-149."""
 LIMIT: Final = 2.0**27
 """Scores are cut to ±LIMIT, so that differences of protected (infinite) scores stay numbers."""
 
@@ -22,31 +26,25 @@ class ArithForm:
     name: ClassVar[str] = "arith"
 
     def order(self, keys_BN: Tensor, k: int, descending: bool) -> Selection:
-        """Ranks by comparing all pairs; a one-hot matrix by 1 − |rank − position|, cut at 0."""
-        N = keys_BN.shape[1]
+        """Ranks of ranks, as in the rank form; a one-hot matrix by 1 − |rank − position|, cut at 0."""
         keys_BN = keys_BN.clamp(-LIMIT, LIMIT)
-        difference_BNN = keys_BN.unsqueeze(1) - keys_BN.unsqueeze(2)
-        before_BNN = exceeds(difference_BNN if descending else -difference_BNN)
-        equal_BNN = 1 - before_BNN - before_BNN.transpose(1, 2)
-        left_NN = (torch.arange(N).unsqueeze(0) < torch.arange(N).unsqueeze(1)).to(torch.float32)
-        rank_BN = (before_BNN + equal_BNN * left_NN) @ torch.ones(N, 1)
-        rank_B1N = rank_BN.transpose(1, 2)
-        return Selection(k, N, onehot=lambda: is_position(rank_B1N, torch.arange(k, dtype=torch.float32).unsqueeze(-1)))
+        rank_BN = ranks(-ranks(keys_BN if descending else -keys_BN))
+        positions_K1 = torch.arange(k, dtype=torch.float32).unsqueeze(-1)
+        return Selection(k, keys_BN.shape[1], onehot=lambda: is_position(rank_BN.unsqueeze(1), positions_K1))
 
     def best(self, scores_BMN: Tensor, largest: bool) -> Selection:
-        """The first position of the row's extreme, by comparing each score with it."""
+        """The winner of a knock-out: the better of two scores, with its position, by halving."""
         N = scores_BMN.shape[2]
         scores_BMN = scores_BMN.clamp(-LIMIT, LIMIT) if largest else (-scores_BMN).clamp(-LIMIT, LIMIT)
-        misses_BMN = exceeds(row_max(scores_BMN) - scores_BMN)
+
+        def onehot() -> Tensor:  # of the one position: found anew, it might be another
+            return is_position(selection.position_BK.unsqueeze(-1), torch.arange(N, dtype=torch.float32))
 
         def position() -> Tensor:
-            from_end_BMN = (1 - misses_BMN) * (N - torch.arange(N, dtype=torch.float32))
-            return (N - row_max(from_end_BMN)).squeeze(-1)
+            return position_of_max(scores_BMN).squeeze(-1)
 
-        def onehot() -> Tensor:
-            return is_position(position().unsqueeze(-1), torch.arange(N, dtype=torch.float32))
-
-        return Selection(scores_BMN.shape[1], N, onehot=onehot, position=position)
+        selection = Selection(scores_BMN.shape[1], N, onehot=onehot, position=position)
+        return selection
 
     def gather(self, x_BNC: Tensor, selection: Selection) -> Tensor:
         """A one-hot matrix times the rows; a single channel may hold infinite scores."""
@@ -59,19 +57,37 @@ class ArithForm:
         return scatter_by_matmul(base_BMC, selection, src_BKC, reduce, include_base)
 
 
-def exceeds(difference: Tensor) -> Tensor:
-    """1.0 where the difference is positive, else 0.0."""
-    return (difference * STEEPNESS).clamp(0, 1)
-
-
 def is_position(rank: Tensor, position: Tensor) -> Tensor:
     """1.0 where two whole numbers are equal, else 0.0."""
     return (1 - (rank - position).abs()).clamp(0, 1)
 
 
-def row_max(x_BMN: Tensor) -> Tensor:
-    """The maximum of each row, [B, M, 1], by halving: maximum of slices is all that the delegate has."""
+def ranks(keys_BN: Tensor) -> Tensor:
+    """How many keys are larger than each, [B, N], float32; of equal keys the left one comes first.
+
+    Each pair is compared once: a key begins with its position as its rank, and where it is larger than a key to its
+    left it loses one, and that one gains one.
+    """
+    B, N = keys_BN.shape
+    left_NN = (torch.arange(N).unsqueeze(0) < torch.arange(N).unsqueeze(1)).to(torch.float32)
+    difference_BNN = keys_BN.unsqueeze(2) - keys_BN.unsqueeze(1)
+    overtakes_BNN = (difference_BNN * (left_NN * STEEPNESS) * STEEPNESS).clamp(0, 1)
+    overtaken_BN = (torch.ones(B, 1, N) @ overtakes_BNN).squeeze(1)
+    return torch.arange(N, dtype=torch.float32) + overtaken_BN - (overtakes_BNN @ torch.ones(B, N, 1)).squeeze(2)
+
+
+def position_of_max(x_BMN: Tensor) -> Tensor:
+    """The first position of each row's maximum, [B, M, 1], float32, by halving: the delegate has maximum and slices.
+
+    Of two halves, each place keeps the larger value and its position; of equal values, that of the smaller position.
+    The two halves of an odd number share the middle, which then meets itself and stays.
+    """
+    B, M, N = x_BMN.shape
+    position = torch.arange(N, dtype=torch.float32).expand(1, 1, -1) if N > 1 else torch.zeros(B, M, 1)
     while (n := x_BMN.shape[-1]) > 1:
         half = (n + 1) // 2
-        x_BMN = torch.maximum(x_BMN[..., :half], x_BMN[..., n - half :])
-    return x_BMN
+        left, right = x_BMN[..., :half], x_BMN[..., n - half :]
+        left_position, behind = position[..., :half], position[..., :half] - position[..., n - half :]
+        right_wins = ((right - left) * STEEPNESS * STEEPNESS + behind).clamp(0, 1)
+        x_BMN, position = torch.maximum(left, right), left_position - right_wins * behind
+    return position

@@ -9,9 +9,11 @@ the times). Prices that are fitted to these times come closer to them, but choos
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from math import log2
 from typing import Final
+
+import torch
 
 from tm_export.exporters.lowering.arith_form import ArithForm
 from tm_export.exporters.lowering.form import Form
@@ -72,10 +74,10 @@ def effort(form: str, work: Work) -> Effort:
     matrices = 2 * work.onehot_elements
     if form == "onehot":
         return Effort(3 * work.operations, 1, sorting, work.scored_elements + matrices, 0, work.matmul_macs)
-    # Ranks compare all pairs, in three operators; the arithmetic form finds a maximum by halving.
-    passes = 4.0 if form == "rank" else 4.0 + depth / 2
-    elements = passes * work.scored_elements + 4 * work.compared_pairs + matrices
-    return Effort(5 * work.operations, 0, 0, elements, 0, work.matmul_macs)
+    # Both compare all pairs, twice; the arithmetic form finds a maximum by halving, in more operators.
+    operators, passes, comparisons = (6, 8.0, 7.0) if form == "rank" else (10, 12.0, 6.0)
+    elements = passes * work.scored_elements + comparisons * work.compared_pairs + matrices
+    return Effort(operators * work.operations, 0, 0, elements, 0, work.matmul_macs)
 
 
 @dataclass(frozen=True)
@@ -124,3 +126,5 @@ COREML: Final = CostModel(
     _forms(RankForm(), OneHotForm(), GatherForm()),
     Effort(operators=5_000, breaks=720_000, sorting=10.0, elements=0.05, moved=1.0, macs=0.0005),
 )
+COREML_HALF: Final = replace(COREML, forms=_forms(RankForm(computed_in=torch.float16), OneHotForm(), GatherForm()))
+"""The same where scores are held in half precision."""

@@ -21,7 +21,7 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from tm_export.exporters.constants import fold_weights
 from tm_export.exporters.decompose import decompose
-from tm_export.exporters.lowering.cost import COREML, CostModel
+from tm_export.exporters.lowering.cost import COREML, COREML_HALF, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.retrace import arguments, is_float, placeholders_of, value_of, with_graph
@@ -52,7 +52,7 @@ class CoremlTarget:
 
     def costs(self, options: ExportOptions) -> CostModel:
         """Costs on the Neural Engine, from published measurements."""
-        return COREML
+        return COREML_HALF if self.precision(options) == "fp16" else COREML
 
     def dtype(self, dtype: torch.dtype) -> str:
         """As in PyTorch, but that integers have 32 bits."""

@@ -13,7 +13,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from tm_export.exporters.errors import ConversionRefused, UsageError
-from tm_export.exporters.lowering.cost import COREML, PORTABLE, XNNPACK, CostModel
+from tm_export.exporters.lowering.cost import COREML, COREML_HALF, PORTABLE, XNNPACK, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.conv3d import Conv3dByFrames
@@ -46,7 +46,8 @@ class ExecutorchTarget:
 
     def costs(self, options: ExportOptions) -> CostModel:
         """Costs by backend."""
-        return {"xnnpack": XNNPACK, "portable": PORTABLE, "coreml": COREML}[options.backend]
+        coreml = COREML_HALF if self.precision(options) == "fp16" else COREML
+        return {"xnnpack": XNNPACK, "portable": PORTABLE, "coreml": coreml}[options.backend]
 
     def dtype(self, dtype: torch.dtype) -> str:
         """As in PyTorch."""

@@ -10,7 +10,7 @@ from programs import operators, program_of, run
 from torch import Tensor
 
 from tm_export.exporters import dialect
-from tm_export.exporters.lowering.arith_form import ArithForm, row_max
+from tm_export.exporters.lowering.arith_form import ArithForm, position_of_max
 from tm_export.exporters.lowering.cost import COREML, EXACT_IN_FP16, ONNX_CPU, PORTABLE, XNNPACK, CostModel, Work
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
@@ -30,8 +30,7 @@ each_stable_form = pytest.mark.parametrize("form", STABLE, ids=lambda form: type
 sizes = st.integers(1, 7)
 scores = st.one_of(
     st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 1.0]),  # protected tokens and ties
-    st.floats(2.0**-60, 2.0**20, width=32),
-    st.floats(-(2.0**20), -(2.0**-60), width=32),
+    st.floats(-(2.0**20), 2.0**20, width=32),  # subnormal numbers too
 )
 entries = st.floats(-8, 8, width=32)
 
@@ -153,9 +152,9 @@ def test_a_masked_maximum_in_several_steps(form: Form, monkeypatch: pytest.Monke
 
 
 @given(data=st.data(), B=sizes, M=sizes, N=sizes)
-def test_row_max_by_halving(data: st.DataObject, B: int, M: int, N: int) -> None:
+def test_the_first_maximum_by_halving(data: st.DataObject, B: int, M: int, N: int) -> None:
     x = tensors(data, entries, B, M, N)
-    assert torch.equal(row_max(x), x.amax(-1, keepdim=True))
+    assert torch.equal(position_of_max(x).squeeze(-1).long(), x.argmax(-1))
 
 
 @given(data=st.data(), B=sizes, half=sizes, C=sizes)

@@ -14,6 +14,7 @@ from tm_export.runtime.coremltools_alone import coremltools
 from tm_export.runtime.engines.base import Array, EngineError, Session, require_artifact
 from tm_export.runtime.engines.coreml_reference.evaluator import Plan, UnknownOp, evaluate, plan
 from tm_export.runtime.engines.coreml_reference.program import ValueType, load_program
+from tm_export.runtime.engines.coreml_reference.readings import ROUNDED, Readings
 from tm_export.runtime.footprint import Footprint
 from tm_export.runtime.manifest import Block, TensorSpec, Variant
 
@@ -28,9 +29,11 @@ _PROGRAM_BYTES: Final = 4 * 2**20
 class CoreMLReferenceEngine:
     """Evaluates a Core ML program operation by operation on the CPU, with Core ML's storage types.
 
-    It says whether the program is right, not how fast a device runs it. See `evaluator.py` for its precision.
+    It says whether the program is right, not how fast a device runs it. See `evaluator.py` for its precision, and
+    `readings.py` for what readers of a value may see.
     """
 
+    readings: Readings = ROUNDED
     name = "coreml-reference"
     version = coremltools.__version__
     loads_while_running = True
@@ -58,19 +61,20 @@ class CoreMLReferenceEngine:
         program = load_program(artifact, variant.function)
         _require_same(artifact, "input", variant.inputs, program.inputs)
         _require_same(artifact, "output", variant.outputs, tuple(declared for declared, _ in program.outputs))
-        return _ReferenceSession(variant, plan(program))
+        return _ReferenceSession(variant, plan(program), self.readings)
 
 
 class _ReferenceSession(Session):
-    def __init__(self, variant: Variant, plan: Plan) -> None:
+    def __init__(self, variant: Variant, plan: Plan, readings: Readings) -> None:
         super().__init__(variant)
         self._plan = plan
+        self._readings = readings
 
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         # Copies, on both sides: an output may be an input or a constant, and belongs to the caller.
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
         with torch.inference_mode():
-            outputs = evaluate(self._plan, tensors)
+            outputs = evaluate(self._plan, tensors, self._readings)
         return {name: np.array(tensor) for name, tensor in outputs.items()}
 
     def _release(self) -> None:

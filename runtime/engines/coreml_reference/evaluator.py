@@ -3,13 +3,14 @@
 Precision: Core ML stores each value in its declared type; how wide it accumulates inside an operation depends
 on the compute unit and is not documented. Here an operation on fp16 values is computed in fp32 and its result
 rounded to fp16 once (to nearest, ties to even; beyond 65504 is infinity). This is the most exact device that
-stores fp16; a real one may differ inside an operation, never in what storage can hold.
+stores fp16; a real one may differ inside an operation, never in what storage can hold. That every reader sees the same
+rounding of a value is a choice too, and `readings.py` has another.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +25,7 @@ from tm_export.runtime.engines.coreml_reference.program import (
     Step,
     ValueType,
 )
-
-# Types that torch can store but hardly compute with, and the one that holds all their values.
-_UNSUPPORTED_BY_TORCH = {torch.uint16: torch.int32, torch.uint32: torch.int64}
+from tm_export.runtime.engines.coreml_reference.readings import ROUNDED, Readings
 
 
 class UnknownOp(EngineError):
@@ -84,18 +83,18 @@ def _operation(step: Step) -> Operation:
     return operation
 
 
-def evaluate(plan: Plan, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def evaluate(plan: Plan, inputs: Mapping[str, torch.Tensor], readings: Readings = ROUNDED) -> dict[str, torch.Tensor]:
     """Runs a plan on inputs of the declared types and shapes; gives the outputs by name.
 
-    Values are freed as soon as no later step needs them.
+    Values are held and read as `readings` says, and freed as soon as no later step needs them.
 
     Raises:
         EngineError: a step fails, for instance through an index out of range; the message names the step.
     """
-    values = {value.name: inputs[value.name] for value in plan.program.inputs}
+    values = {value.name: readings.held(inputs[value.name], value.dtype) for value in plan.program.inputs}
     for step, dead in zip(plan.program.steps, plan.dead, strict=True):
         try:
-            results = _run(step, values)
+            results = _run(step, values, readings)
         except UnknownOp:
             raise
         except (ValueError, RuntimeError, IndexError, NotImplementedError) as error:
@@ -104,45 +103,40 @@ def evaluate(plan: Plan, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.
         del results
         for name in dead:
             del values[name]
-    return {declared.name: _resolve(operand, values) for declared, operand in plan.program.outputs}
+    return {declared.name: _resolve(declared, operand, values) for declared, operand in plan.program.outputs}
 
 
-def _run(step: Step, values: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+def _run(step: Step, values: Mapping[str, torch.Tensor], readings: Readings) -> list[torch.Tensor]:
     operation = _operation(step)
-    widen = step.op in ARITHMETIC
-    arguments = {name: _argument(argument, values, widen) for name, argument in step.arguments.items()}
+
+    def read(operand: Operand, reader: str) -> torch.Tensor | str:
+        value = values[operand.name] if isinstance(operand, Ref) else operand
+        if isinstance(value, str):
+            return value
+        held = value if isinstance(operand, Ref) else readings.held(value, value.dtype)
+        return readings.to_compute_with(held, reader) if step.op in ARITHMETIC else readings.to_move(held)
+
+    arguments = {name: _argument(argument, f"{step.name}.{name}", read) for name, argument in step.arguments.items()}
     results = operation(**arguments)
     several = results if isinstance(results, (tuple, list)) else (results,)
-    return [_store(step, declared, result) for declared, result in zip(step.results, several, strict=True)]
-
-
-def _store(step: Step, declared: ValueType, result: torch.Tensor) -> torch.Tensor:
-    if tuple(result.shape) != declared.shape:
-        raise ValueError(
-            f"result {declared.name!r} has shape {list(result.shape)}, the program declares {list(declared.shape)}"
-        )
-    return result.to(declared.dtype)
+    for declared, result in zip(step.results, several, strict=True):
+        if tuple(result.shape) != declared.shape:
+            raise ValueError(
+                f"result {declared.name!r} has shape {list(result.shape)}, the program declares {list(declared.shape)}"
+            )
+    return [readings.held(result, declared.dtype) for declared, result in zip(step.results, several, strict=True)]
 
 
 def _argument(
-    argument: Argument, values: Mapping[str, torch.Tensor], widen: bool
+    argument: Argument, reader: str, read: Callable[[Operand, str], torch.Tensor | str]
 ) -> torch.Tensor | str | Sequence[torch.Tensor | str]:
     if isinstance(argument, tuple):
-        return [_widened(operand, values, widen) for operand in argument]
-    return _widened(argument, values, widen)
+        return [read(operand, f"{reader}.{i}") for i, operand in enumerate(argument)]
+    return read(argument, reader)
 
 
-def _widened(operand: Operand, values: Mapping[str, torch.Tensor], widen: bool) -> torch.Tensor | str:
-    value = values[operand.name] if isinstance(operand, Ref) else operand
-    if isinstance(value, str):
-        return value
-    if widen and value.dtype == torch.float16:
-        return value.float()
-    return value.to(_UNSUPPORTED_BY_TORCH.get(value.dtype, value.dtype))
-
-
-def _resolve(operand: Operand, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _resolve(declared: ValueType, operand: Operand, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
     value = values[operand.name] if isinstance(operand, Ref) else operand
     if isinstance(value, str):
         raise EngineError("a program output is a string; only tensors can be evaluated")
-    return value
+    return value.to(declared.dtype)
