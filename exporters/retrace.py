@@ -283,14 +283,17 @@ class SliceOf:
     end: int
     step: int
 
+    def __len__(self) -> int:
+        return len(range(self.start, self.end, self.step))
+
 
 def slice_of(node: fx.Node) -> SliceOf:
     """Read the arguments of a slice: bounds are counted from the front, and within the tensor."""
     given = bound_arguments(node)
     shape = value_of(given["self"]).shape
     dim = from_front(given["dim"], len(shape))
-    bounds = slice(given["start"], given["end"], given["step"]).indices(shape[dim])
-    return SliceOf(given["self"], dim, *bounds)
+    start, end, step = slice(given["start"], given["end"], given["step"]).indices(shape[dim])
+    return SliceOf(given["self"], dim, start, max(start, end), step)
 
 
 def is_float(node: fx.Node) -> bool:

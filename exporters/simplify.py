@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
+from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.retrace import KEEP, Values, arguments, retrace, value_of
 
 aten = torch.ops.aten
@@ -45,7 +46,7 @@ def simplified(node: fx.Node, values: Values) -> Any:
     if node.target in _FULL:
         value = value_of(node)
         known = _FULL[node.target]
-        number = arguments(node)[-1] if known is None else known
+        number = bound_arguments(node)["fill_value"] if known is None else known
         return torch.full(value.shape, number, dtype=value.dtype)
     source = arguments(node)[0] if arguments(node) else None
     if not isinstance(source, fx.Node) or not all(isinstance(n.meta.get("val"), Tensor) for n in (node, source)):
@@ -53,6 +54,8 @@ def simplified(node: fx.Node, values: Values) -> Any:
     before, after = value_of(source), value_of(node)
     if node.target in _SAME_IF_SAME_SHAPE and before.shape == after.shape:
         return values(source)
+    if node.target is aten.dropout.default and drops(node):
+        return KEEP
     if node.target in _SAME_IF_SAME_DTYPE and before.dtype == after.dtype:
         return values(source)
     if node.target in _VIEWS:
@@ -63,6 +66,12 @@ def simplified(node: fx.Node, values: Values) -> Any:
     if node.target in _PERMUTATIONS:
         return _simplified_permutation(node, source, values)
     return KEEP
+
+
+def drops(dropout: fx.Node) -> bool:
+    """Whether a dropout lets nothing pass as it is: one that was written to train, whatever the module's mode."""
+    given = bound_arguments(dropout)
+    return bool(given["train"]) and given["p"] > 0
 
 
 def _simplified_permutation(node: fx.Node, source: fx.Node, values: Values) -> Any:
@@ -80,9 +89,9 @@ def _permutation(node: fx.Node) -> list[int]:
     """Which dimension of its input each dimension of a permutation is."""
     rank = value_of(node).dim()
     if node.target is aten.permute.default:
-        return [int(d) % rank for d in arguments(node)[1]]
-    order = list(range(rank))
-    a, b = (int(d) % rank for d in arguments(node)[1:3])
+        return [from_front(d, rank) for d in bound_arguments(node)["dims"]]
+    given, order = bound_arguments(node), list(range(rank))
+    a, b = from_front(given["dim0"], rank), from_front(given["dim1"], rank)
     order[a], order[b] = b, a
     return order
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Protocol
 
 import torch
@@ -37,14 +36,18 @@ class Form(Protocol):
     def scatter(
         self, base_BMC: Tensor, selection: Selection, src_BKC: Tensor, reduce: str, include_base: bool
     ) -> Tensor:
-        """The base with the source rows reduced into the selected rows of it, [B, M, C]."""
+        """The base with the source rows reduced into the selected rows of it, [B, M, C].
+
+        `reduce` is one of the dialect's, where "set" needs rows that are known to be distinct, or `"last"`: of rows
+        that are written to one place the last stays.
+        """
         ...
 
 
 def gather_by_matmul(x_BNC: Tensor, selection: Selection) -> Tensor:
-    """One-hot [B, K, N] times rows [B, N, C].
+    """One-hot [B, K, N] times rows [B, N, C], which must be finite: zero times infinity is no number.
 
-    A single channel may hold infinite scores (a protected token's), where zero times infinity must stay zero.
+    A single channel may hold a protected token's score that was filled with infinity in the block before.
     """
     if x_BNC.shape[-1] == 1:
         limit = torch.finfo(torch.float32).max
@@ -63,11 +66,20 @@ def scatter_by_matmul(
 
 def scatter_by_onehot(base_BMC: Tensor, onehot_BMK: Tensor, src_BKC: Tensor, reduce: str, include_base: bool) -> Tensor:
     """One-hot [B, M, K] times source rows [B, K, C], and a count where the reduction needs one."""
+    if reduce == "last":
+        onehot_BMK = without_overwritten(onehot_BMK)
     arriving_BMC = onehot_BMK @ src_BKC
     if reduce == "sum" and include_base:
         return base_BMC + arriving_BMC
     count_BM1 = onehot_BMK.sum(-1, keepdim=True)
     return finish(base_BMC, arriving_BMC, count_BM1, reduce, include_base)
+
+
+def without_overwritten(onehot_BMK: Tensor) -> Tensor:
+    """One-hot [B, M, K] of the last source row for each row alone: those before it are overwritten."""
+    K = onehot_BMK.shape[2]
+    later_BMK = onehot_BMK @ torch.ones(K, K).tril(-1)
+    return onehot_BMK * (1 - later_BMK.clamp(0, 1))
 
 
 def finish(base_BMC: Tensor, arriving_BMC: Tensor, count_BM1: Tensor, reduce: str, include_base: bool) -> Tensor:
@@ -83,10 +95,14 @@ def finish(base_BMC: Tensor, arriving_BMC: Tensor, count_BM1: Tensor, reduce: st
 def scatter_by_masks(
     base_BMC: Tensor, selection: Selection, src_BKC: Tensor, reduce: str, include_base: bool
 ) -> Tensor:
-    """amax, amin and prod, which are no matrix product: a few source rows at a time, masked and reduced."""
-    neutral = {"amax": -math.inf, "amin": math.inf, "prod": 1.0}[reduce]
+    """amax, amin and prod, which are no matrix product: a few source rows at a time, masked and reduced.
+
+    Where a source row does not arrive, a number stands for it that changes nothing and that every dtype has: the base,
+    where that takes part; else the least of all source rows (the greatest for amin), which no maximum is below.
+    """
     M, K, C = base_BMC.shape[1], src_BKC.shape[1], base_BMC.shape[2]
     step = max(1, min(K, MAX_SELECT_ELEMENTS // (M * C)))
+    neutral = _neutral(base_BMC, src_BKC, reduce, include_base)
     mask_BKM1 = (selection.onehot_BKN > 0.5).unsqueeze(-1)
     result: Tensor | None = base_BMC if include_base else None
     for start in range(0, K, step):
@@ -102,3 +118,12 @@ def scatter_by_masks(
             result = torch.maximum(result, part_BMC) if reduce == "amax" else torch.minimum(result, part_BMC)
     assert result is not None, "a scatter has at least one source row"
     return result if include_base else torch.where(mask_BKM1.any(1), result, base_BMC)
+
+
+def _neutral(base_BMC: Tensor, src_BKC: Tensor, reduce: str, include_base: bool) -> Tensor:
+    """What stands for a source row that does not arrive, [B, 1, M or 1, C]."""
+    if reduce == "prod":
+        return torch.ones(1, 1, 1, 1, dtype=src_BKC.dtype)
+    if include_base:
+        return base_BMC.unsqueeze(1)
+    return (src_BKC.amin(1) if reduce == "amax" else src_BKC.amax(1)).unsqueeze(1).unsqueeze(1)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tm_export.exporters.lowering.form import finish, scatter_by_masks
+from tm_export.exporters.lowering.form import scatter_by_masks
 from tm_export.exporters.lowering.selection import Selection, of_index
 
 
@@ -41,6 +41,8 @@ class GatherForm:
         """Whole rows of the flattened batch, overwritten or added to, with a count for the mean."""
         if reduce in ("amax", "amin", "prod"):
             return scatter_by_masks(base_BMC, selection, src_BKC, reduce, include_base)
+        if reduce == "last":
+            return put_last(base_BMC, selection, src_BKC)
         B, M, C = base_BMC.shape
         index = flat_index(selection, M)
         src = src_BKC.reshape(-1, C)
@@ -50,7 +52,12 @@ class GatherForm:
         arriving = torch.zeros(B * M, C, dtype=src.dtype).index_put((index,), src, accumulate=True)
         ones = torch.ones(index.shape[0], 1, dtype=src.dtype)
         count = torch.zeros(B * M, 1, dtype=src.dtype).index_put((index,), ones, accumulate=True)
-        return finish(base_BMC, arriving.reshape(B, M, C), count.reshape(B, M, 1), reduce, include_base)
+        arriving_BMC, count_BM1 = arriving.reshape(B, M, C), count.reshape(B, M, 1)
+        if reduce == "mean" and include_base:
+            return mean(base_BMC + arriving_BMC, count_BM1 + 1)
+        if reduce == "mean":
+            arriving_BMC = mean(arriving_BMC, count_BM1.clamp(min=1))
+        return torch.where(count_BM1 > 0, arriving_BMC, base_BMC)
 
 
 def order_by_topk(keys_BN: Tensor, k: int, descending: bool) -> Selection:
@@ -63,6 +70,20 @@ def best_by_argmax(scores_BMN: Tensor, largest: bool) -> Selection:
     """The selection that argmax (or argmin) makes."""
     index = scores_BMN.argmax(-1) if largest else scores_BMN.argmin(-1)
     return of_index(index, scores_BMN.shape[2])
+
+
+def mean(total: Tensor, count: Tensor) -> Tensor:
+    """The quotient; of integers, rounded down as PyTorch does."""
+    return total / count if total.is_floating_point() else total.div(count, rounding_mode="floor")
+
+
+def put_last(base_BMC: Tensor, selection: Selection, src_BKC: Tensor) -> Tensor:
+    """The base with each row overwritten by the last source row that goes there: which one, and then a copy."""
+    position_K1 = torch.arange(1, src_BKC.shape[1] + 1, dtype=torch.float32).unsqueeze(-1)
+    last_BM = (selection.onehot_BKN * position_K1).amax(1)
+    source = of_index((last_BM - 1).clamp(min=0).to(torch.int64), src_BKC.shape[1])
+    rows_BMC = GatherForm().gather(src_BKC, source)
+    return torch.where(last_BM.unsqueeze(-1) > 0, rows_BMC, base_BMC)
 
 
 def flat_index(selection: Selection, rows: int) -> Tensor:

@@ -7,18 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
+from tm_export.exporters.arguments import bound_arguments, from_front
+from tm_export.exporters.bounds import bounds_of, exact_range
 from tm_export.exporters.constants import constant_of
 from tm_export.exporters.dialect import BEST, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
+from tm_export.exporters.lowering.distinct import is_distinct
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
+from tm_export.exporters.lowering.infinities import possibly_infinite
 from tm_export.exporters.lowering.moved_rows import Addition, MovedRows, side_by_side
 from tm_export.exporters.lowering.pairs import lower_pair_mean
 from tm_export.exporters.lowering.repeated import Repeated
 from tm_export.exporters.lowering.selection import Selection, joined, of_index
-from tm_export.exporters.retrace import Values, arguments, is_float, retrace, slice_of, value_of
+from tm_export.exporters.lowering.whole import best_whole, order_whole
+from tm_export.exporters.retrace import SliceOf, Values, arguments, is_float, retrace, slice_of, value_of
+from tm_export.exporters.rules.uniform import narrow
 from tm_export.exporters.simplify import simplified
 
 aten = torch.ops.aten
@@ -39,6 +46,10 @@ class Chosen:
         """The same in another shape."""
         return Chosen(self.selection, self.batch, shape, self.dtype)
 
+    def fits(self, batch: int, rows: int, candidates: int) -> bool:
+        """Whether the index, taken as [batch, rows] of so many candidates, is the selection as it was made."""
+        return (self.batch, self.selection.rows, self.selection.candidates) == (batch, rows, candidates)
+
     def row_dim(self) -> int | None:
         """The dimension that counts the chosen rows, if all other dimensions count the batch or have size 1."""
         for dim, size in enumerate(self.shape):
@@ -50,23 +61,23 @@ class Chosen:
 def lower(program: ExportedProgram, form_of: Mapping[fx.Node, Form]) -> ExportedProgram:
     """Return the program with every node of the dialect lowered, in the form given for it (else by index)."""
     fallback = GatherForm()
+    infinite = possibly_infinite(program.graph)
 
     def translate(node: fx.Node, values: Values) -> Any:
         if node.op == "output":
             return tuple(_computed(value) for value in values(arguments(node)[0]))
         form = form_of.get(node, fallback)
         if node.target is ORDER:
-            keys_BN, k, descending = values(arguments(node))
-            selection = form.order(_float_keys(keys_BN), k, descending)
+            selection = _order(node, values, form)
             return Chosen(selection, value_of(node).shape[0], value_of(node).shape, torch.int64)
         if node.target is BEST:
-            scores_BMN, largest = values(arguments(node))
-            selection = form.best(_computed(scores_BMN), largest)
+            selection = _best(node, values, form)
             return Chosen(selection, value_of(node).shape[0], value_of(node).shape, torch.int64)
         if node.target is GATHER_ROWS:
-            return _gather(node, values, form)
+            return _gather(node, values, fallback if arguments(node)[0] in infinite else form)
         if node.target is SCATTER_ROWS:
-            return _scatter(node, values, form)
+            is_infinite = not infinite.isdisjoint(node.all_input_nodes)
+            return _scatter(node, values, fallback if is_infinite else form)
         if node.target is PAIR_MEAN:
             return lower_pair_mean(values(arguments(node)[0]))
         if node.target is PAIR_REPEAT:
@@ -99,12 +110,25 @@ def _computed(value: Any) -> Any:
     return value.tensor() if isinstance(value, Chosen | Repeated | MovedRows) else value
 
 
-def _float_keys(keys: Any) -> Tensor:
-    """Keys to sort by: an index that is sorted is compared by its numbers."""
+def _order(node: fx.Node, values: Values, form: Form) -> Selection:
+    given = bound_arguments(node)
+    keys = values(given["keys_BN"])
     if isinstance(keys, Chosen):
-        return keys.selection.position_BK
-    assert isinstance(keys, Tensor)
-    return keys if keys.is_floating_point() else keys.to(torch.float32)
+        keys = keys.selection.index_BK if keys.selection.has_index else keys.selection.position_BK
+    bounds = bounds_of(given["keys_BN"])
+    if bounds is None:
+        return form.order(keys, given["k"], given["descending"])
+    repeats = not is_distinct(given["keys_BN"], keys.shape[0])
+    return order_whole(form, keys, bounds, given["k"], given["descending"], repeats=repeats)
+
+
+def _best(node: fx.Node, values: Values, form: Form) -> Selection:
+    given = bound_arguments(node)
+    scores_BMN = _computed(values(given["scores_BMN"]))
+    bounds = bounds_of(given["scores_BMN"])
+    if bounds is None:
+        return form.best(scores_BMN, given["largest"])
+    return best_whole(form, scores_BMN, bounds, given["largest"])
 
 
 def _on_tensors(node: fx.Node, values: Values) -> Any:
@@ -113,27 +137,32 @@ def _on_tensors(node: fx.Node, values: Values) -> Any:
     return node.target(*args, **kwargs)
 
 
-def _as_selection(index: Any, candidates: int) -> Selection:
-    return index.selection if isinstance(index, Chosen) else of_index(index, candidates)
+def _selection(index: fx.Node, values: Values, candidates: int) -> Selection:
+    """The selection that an index [B, K] of candidates is: the decision's own, if it was made over these."""
+    batch, rows = value_of(index).shape
+    chosen = values(index)
+    if isinstance(chosen, Chosen) and chosen.fits(batch, rows, candidates):
+        return chosen.selection
+    return of_index(_computed(chosen), candidates)
 
 
 def _gather(node: fx.Node, values: Values, form: Form) -> Any:
     """Rows of a float tensor by the form; rows of another selection by composing the two."""
     x_node, index_node = arguments(node)
     assert isinstance(x_node, fx.Node) and isinstance(index_node, fx.Node)
-    if isinstance(form, GatherForm) and (strided := _strided(x_node, values)) is not None:
-        whole, start, step = strided
-        rows = _as_selection(values(index_node), value_of(x_node).shape[1]).index_BK * step
-        rows = rows + start if start else rows
-        return MovedRows(whole, of_index(rows, whole.shape[1]), form)
-    x, index = values(x_node), values(index_node)
     batch, candidates = value_of(x_node).shape[:2]
-    choice = _as_selection(index, candidates)
+    choice = _selection(index_node, values, candidates)
+    if isinstance(form, GatherForm) and (cut := _strided(x_node)) is not None:
+        rows = choice.index_BK * cut.step
+        rows = rows + cut.start if cut.start else rows
+        whole = _computed(values(cut.source))
+        return MovedRows(whole, of_index(rows, whole.shape[1]), form)
+    x = values(x_node)
     constant = constant_of(x_node)
-    if constant is not None and constant.dtype.kind == "i" and constant.shape[-1] == 1:
+    if constant is not None and _is_index_table(constant):
         known = of_index(x.reshape(batch, candidates), int(constant.max()) + 1)
         return Chosen(known.then(choice), batch, value_of(node).shape, x.dtype)
-    if isinstance(x, Chosen) and x.selection.rows == candidates and x.batch == batch:
+    if isinstance(x, Chosen) and value_of(x_node).shape[2] == 1 and x.selection.rows == candidates and x.batch == batch:
         return Chosen(x.selection.then(choice), batch, value_of(node).shape, x.dtype)
     x = _computed(x)
     if not x.is_floating_point() or constant_of(index_node) is not None:
@@ -141,27 +170,34 @@ def _gather(node: fx.Node, values: Values, form: Form) -> Any:
     return MovedRows(x, choice, form) if isinstance(form, GatherForm) else form.gather(x, choice)
 
 
-def _strided(x_node: fx.Node, values: Values) -> tuple[Tensor, int, int] | None:
-    """The tensor, start and step, where rows are gathered from every so-many-th row: an index can step itself."""
-    if x_node.target is not aten.slice.Tensor or not is_float(x_node) or len(arguments(x_node)) < 5:
+def _is_index_table(constant: NDArray[Any]) -> bool:
+    """Whether rows of a constant can be taken for choices: numbers of rows, that a float holds."""
+    is_column = constant.dtype.kind == "i" and constant.shape[-1] == 1 and constant.size > 0
+    return is_column and constant.min() >= 0 and int(constant.max()) < exact_range(torch.float32)[1]
+
+
+def _strided(x_node: fx.Node) -> SliceOf | None:
+    """The slice, where rows are gathered from every so-many-th row: an index can step itself."""
+    if x_node.target is not aten.slice.Tensor or not is_float(x_node):
         return None
-    source, dim, start, _, step = arguments(x_node)
-    if dim != 1 or step == 1 or not isinstance(source, fx.Node) or value_of(source).dim() != 3:
-        return None
-    return _computed(values(source)), int(start or 0), int(step)
+    cut = slice_of(x_node)
+    return cut if cut.dim == 1 and cut.step != 1 and value_of(x_node).dim() == 3 else None
 
 
 def _scatter(node: fx.Node, values: Values, form: Form) -> Tensor | MovedRows:
-    base_node, index_node, src_node, reduce, include_base = arguments(node)
-    assert isinstance(base_node, fx.Node)
-    rows, src = value_of(base_node).shape[1], _computed(values(src_node))
-    selection = _as_selection(values(index_node), rows)
-    if selection.candidates != rows:
-        selection = of_index(selection.index_BK, rows)
-    base = values(base_node)
+    given = bound_arguments(node)
+    base_node, include_base = given["base_BMC"], given["include_base"]
+    if not value_of(given["src_BKC"]).numel():
+        return _computed(values(base_node))  # nothing arrives
+    rows = value_of(base_node).shape[1]
+    selection = _selection(given["index_BK"], values, rows)
+    base, src = values(base_node), _computed(values(given["src_BKC"]))
+    reduce = given["reduce"]
+    if reduce == "set" and not _is_one_write(given["index_BK"], given["src_BKC"], form):
+        reduce = "last"
     if isinstance(form, GatherForm) and _only_put_beside(node):
-        strided = _strided(base_node, values)
-        moved = _every(*strided, form) if strided else base
+        cut = _strided(base_node)
+        moved = _every(_computed(values(cut.source)), cut, form) if cut else base
         if isinstance(moved, MovedRows):
             return moved.plus(Addition(selection, src, reduce, include_base))
     base = _computed(base)
@@ -170,10 +206,19 @@ def _scatter(node: fx.Node, values: Values, form: Form) -> Tensor | MovedRows:
     return form.scatter(base, selection, src, reduce, include_base)
 
 
-def _every(x_BNC: Tensor, start: int, step: int, form: GatherForm) -> MovedRows:
-    """Every so-many-th row, as rows to copy."""
+def _is_one_write(index: fx.Node, src: fx.Node, form: Form) -> bool:
+    """Whether it does not matter which of the rows that are written to one place stays: there is one, or all are alike.
+
+    A product would sum rows that are alike.
+    """
+    batch = value_of(index).shape[0]
+    return is_distinct(index, batch) or (isinstance(form, GatherForm) and narrow(src, 1) is not None)
+
+
+def _every(x_BNC: Tensor, cut: SliceOf, form: GatherForm) -> MovedRows:
+    """The rows of a slice, as rows to copy."""
     B, N, _ = x_BNC.shape
-    return MovedRows(x_BNC, of_index(torch.arange(start, N, step).expand(B, -1), N), form)
+    return MovedRows(x_BNC, of_index(torch.arange(cut.start, cut.end, cut.step).expand(B, -1), N), form)
 
 
 def _only_put_beside(node: fx.Node) -> bool:
@@ -182,8 +227,8 @@ def _only_put_beside(node: fx.Node) -> bool:
 
 def _side_by_side(node: fx.Node, values: Values) -> MovedRows | None:
     """Rows put beside other rows of the same tensor, which nobody reads by themselves."""
-    nodes = arguments(node)[0]
-    dim = (arguments(node)[1] if len(arguments(node)) > 1 else 0) % value_of(node).dim()
+    given = bound_arguments(node)
+    nodes, dim = given["tensors"], from_front(given["dim"], value_of(node).dim())
     parts = [values(part) for part in nodes]
     if dim != 1 or not all(isinstance(part, MovedRows) for part in parts):
         return None
@@ -210,22 +255,25 @@ def _slice(node: fx.Node, values: Values) -> Chosen | None:
 
 
 def _cat(node: fx.Node, values: Values) -> Chosen | None:
-    parts = values(arguments(node)[0])
-    dim = (arguments(node)[1] if len(arguments(node)) > 1 else 0) % value_of(node).dim()
+    given = bound_arguments(node)
+    parts, dim = values(given["tensors"]), from_front(given["dim"], value_of(node).dim())
     if not all(isinstance(part, Chosen) and part.row_dim() == dim for part in parts):
         return None
     if len({(part.selection.candidates, part.batch) for part in parts}) > 1:
         return None
     selection = joined([part.selection for part in parts])
-    return Chosen(selection, parts[0].batch, value_of(node).shape, parts[0].dtype)
+    return Chosen(selection, parts[0].batch, value_of(node).shape, value_of(node).dtype)
 
 
 def _on_repeated(node: fx.Node, values: Values) -> Repeated | Tensor | None:
     """Carry rows that stand for two through views and gates, up to the addition that ends them."""
     if node.target in _SAME_VIEW:
         return _repeated(values(arguments(node)[0])).viewed(value_of(node).shape)
-    if node.target in (aten.mul.Tensor, aten.add.Tensor) and not node.kwargs:
-        a, b = values(tuple(arguments(node)[:2]))
+    if node.target in (aten.mul.Tensor, aten.add.Tensor):
+        given = bound_arguments(node)
+        if given.get("alpha", 1) != 1:
+            return None
+        a, b = values((given["self"], given["other"]))
         repeated, other = (a, b) if isinstance(a, Repeated) else (b, a)
         if not isinstance(other, Tensor):
             return None
@@ -236,6 +284,15 @@ def _on_repeated(node: fx.Node, values: Values) -> Repeated | Tensor | None:
 def _repeated(value: Any) -> Repeated:
     assert isinstance(value, Repeated)
     return value
+
+
+def _cast(node: fx.Node, values: Values) -> Chosen | None:
+    """An index in another dtype of integers that holds it."""
+    chosen: Chosen = values(arguments(node)[0])
+    dtype = value_of(node).dtype
+    if dtype not in (torch.int32, torch.int64):
+        return None
+    return Chosen(chosen.selection, chosen.batch, chosen.shape, dtype)
 
 
 def _same(node: fx.Node, values: Values) -> Chosen:
@@ -258,6 +315,8 @@ _MOVES: Final[Mapping[Any, Callable[[fx.Node, Values], Chosen | None]]] = {
     aten.expand.default: _expand,
     aten.slice.Tensor: _slice,
     aten.cat.default: _cat,
+    aten.to.dtype: _cast,
+    aten._to_copy.default: _cast,
     aten.clone.default: _same,
     aten.contiguous.default: _same,
     aten.alias.default: _same,

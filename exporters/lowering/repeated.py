@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from tm_export.exporters.lowering.pairs import lower_pair_repeat
@@ -39,9 +40,11 @@ class Repeated:
         return None
 
     def times(self, factor: Tensor) -> Repeated | None:
-        """Multiplied by what is the same for both rows, else None."""
+        """Multiplied by what is the same for both rows and makes the tensor no larger, else None."""
         place = self.dim - (len(self.shape) - factor.dim())
         if factor.dim() > len(self.shape) or (place >= 0 and factor.shape[place] != 1):
+            return None
+        if torch.broadcast_shapes(self.shape, factor.shape) != torch.Size(self.shape):
             return None
         return Repeated(self.half * factor, self.shape, self.dim)
 

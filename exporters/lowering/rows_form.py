@@ -28,7 +28,7 @@ class RowsForm(GatherForm):
         self, base_BMC: Tensor, selection: Selection, src_BKC: Tensor, reduce: str, include_base: bool
     ) -> Tensor:
         """A one-hot matrix, made from the index by arithmetic, times the source rows."""
-        if reduce == "set":
+        if reduce in ("set", "last"):
             return super().scatter(base_BMC, selection, src_BKC, reduce, include_base)
         if reduce in ("amax", "amin", "prod"):
             return scatter_by_masks(base_BMC, selection, src_BKC, reduce, include_base)

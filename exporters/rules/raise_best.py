@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import best
-from tm_export.exporters.retrace import Values, arguments, value_of
+from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import to_last
 
@@ -44,18 +46,19 @@ class RaiseBest(Rule[Choice]):
 
     def check(self, node: fx.Node) -> Choice | No:
         """Refuse only the choice over a whole flattened tensor."""
-        dim = arguments(node)[1] if len(arguments(node)) > 1 else node.kwargs.get("dim")
-        rank = value_of(arguments(node)[0]).dim()
-        if not isinstance(dim, int) or rank == 0:
+        given = bound_arguments(node)
+        rank = value_of(given["self"]).dim()
+        if given["dim"] is None or rank == 0:
             return No("the choice is over all elements, not along a dimension")
-        keepdim = arguments(node)[2] if len(arguments(node)) > 2 else node.kwargs.get("keepdim", False)
-        return Choice(dim % rank, bool(keepdim), node.target in (aten.max.dim, aten.argmax.default))
+        largest = node.target in (aten.max.dim, aten.argmax.default)
+        return Choice(from_front(given["dim"], rank), given["keepdim"], largest)
 
     def rewrite(self, node: fx.Node, match: Choice, values: Values) -> Any:
         """`best` over the rows, and `amax` or `amin` where the value is asked for."""
-        x = values(arguments(node)[0])
+        x = values(bound_arguments(node)["self"])
         moved = to_last(x, match.dim)
-        scores_BMN = moved.reshape(-1, moved.shape[-2] if moved.dim() > 1 else 1, moved.shape[-1])
+        rows = moved.shape[-2] if moved.dim() > 1 else 1
+        scores_BMN = moved.reshape(math.prod(moved.shape[:-2]), rows, moved.shape[-1])
         index = best(scores_BMN, match.largest).reshape(moved.shape[:-1])
         if match.keepdim:
             index = index.unsqueeze(match.dim)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import gather_rows
-from tm_export.exporters.retrace import Values, arguments, keywords, value_of
+from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import RowIndex, as_rows, row_index
 
@@ -36,15 +37,14 @@ class RaiseGather(Rule[RowIndex]):
     def check(self, node: fx.Node) -> RowIndex | No:
         """Look for the index before it was expanded; the other dimensions must be whole."""
         expands = node.target is aten.take_along_dim.default
-        x, *given = (*arguments(node), keywords(node).get("dim"))[:3]
-        index, dim = given if expands else reversed(given)
-        assert isinstance(x, fx.Node) and isinstance(index, fx.Node)
-        if dim is None:
+        given = bound_arguments(node)
+        index = given["indices" if expands else "index"]
+        if given["dim"] is None:
             return No("the index counts the elements of the whole tensor")
-        shape, index_shape = value_of(x).shape, value_of(index).shape
+        shape, index_shape = value_of(given["self"]).shape, value_of(index).shape
         if not shape:
             return No("a scalar has no rows")
-        dim %= len(shape)
+        dim = from_front(given["dim"], len(shape))
         sizes = [
             (a, 1 if expands and d > dim else a, b) for d, (a, b) in enumerate(zip(shape, index_shape, strict=True))
         ]
@@ -54,5 +54,5 @@ class RaiseGather(Rule[RowIndex]):
 
     def rewrite(self, node: fx.Node, match: RowIndex, values: Values) -> Any:
         """Gather rows, and give them the shape that the index had."""
-        x = values(arguments(node)[0])
+        x = values(bound_arguments(node)["self"])
         return gather_rows(as_rows(x, match.dim), match(values)).reshape(value_of(node).shape)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import gather_rows, order
-from tm_export.exporters.retrace import Values, arguments, value_of
+from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import from_last, to_last
 
@@ -47,18 +49,18 @@ class RaiseOrder(Rule[Sorting]):
 
     def check(self, node: fx.Node) -> Sorting | No:
         """Read dimension, count and direction from the arguments of any of the operators."""
-        shape = value_of(arguments(node)[0]).shape
+        given = bound_arguments(node)
+        shape = value_of(given["self"]).shape
         if not shape:
             return No("a scalar has no order")
-        given = _arguments(node)
-        dim = given.get("dim", 0 if node.target is aten.msort.default else -1) % len(shape)
-        k = given.get("k", shape[dim])
-        return Sorting(dim, k, given.get("largest", node.target is aten.topk.default or given.get("descending", False)))
+        dim = from_front(given.get("dim", 0), len(shape))  # msort has no `dim`: it sorts along the first
+        descending = given["largest"] if node.target is aten.topk.default else given.get("descending", False)
+        return Sorting(dim, given.get("k", shape[dim]), descending)
 
     def rewrite(self, node: fx.Node, match: Sorting, values: Values) -> Any:
         """`order` over the rows, and the sorted values where they are asked for."""
-        x = to_last(values(arguments(node)[0]), match.dim)
-        keys_BN = x.reshape(-1, x.shape[-1])
+        x = to_last(values(bound_arguments(node)["self"]), match.dim)
+        keys_BN = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         index_BK = order(keys_BN, match.k, match.descending)
         shape = (*x.shape[:-1], match.k)
 
@@ -69,10 +71,3 @@ class RaiseOrder(Rule[Sorting]):
             return back(index_BK)
         sorted_BK = back(gather_rows(keys_BN.unsqueeze(-1), index_BK).squeeze(-1))
         return sorted_BK if node.target is aten.msort.default else (sorted_BK, back(index_BK))
-
-
-def _arguments(node: fx.Node) -> dict[str, Any]:
-    """The arguments by name, but for the tensor and for those left at their defaults."""
-    assert isinstance(node.target, torch._ops.OpOverload)
-    names = [argument.name for argument in node.target._schema.arguments]
-    return {**dict(zip(names[1:], arguments(node)[1:], strict=False)), **node.kwargs}

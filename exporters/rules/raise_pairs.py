@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import pair_mean, pair_repeat
-from tm_export.exporters.retrace import Values, arguments, slice_of, value_of
+from tm_export.exporters.retrace import Values, is_float, slice_of, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import as_rows
 
@@ -44,19 +45,25 @@ class RaisePairMean(Rule[Pairs]):
 
     def check(self, node: fx.Node) -> Pairs | No:
         """Half of a sum of the even and the odd slice of one tensor."""
-        total, factor = arguments(node)[:2]
+        given = bound_arguments(node)
+        total, factor = given["self"], given["other"]
         half = 2 if node.target in (aten.div.Tensor, aten.div.Scalar) else 0.5
-        if factor != half or not isinstance(total, fx.Node) or total.target is not aten.add.Tensor:
+        if factor != half or total.target is not aten.add.Tensor or not is_float(total):
             return No("not half of a sum")
+        summands = bound_arguments(total)
         parts = [
-            part for part in arguments(total)[:2] if isinstance(part, fx.Node) and part.target is aten.slice.Tensor
+            slice_of(part)
+            for part in (summands["self"], summands["other"])
+            if isinstance(part, fx.Node) and part.target is aten.slice.Tensor
         ]
-        if len(parts) != 2 or arguments(parts[0])[0] is not arguments(parts[1])[0] or total.kwargs.get("alpha", 1) != 1:
+        if len(parts) != 2 or parts[0].source is not parts[1].source or summands["alpha"] != 1:
             return No("not a sum of two slices of one tensor")
-        even, odd = sorted((slice_of(part) for part in parts), key=lambda cut: cut.start)
-        if (even.dim, even.step, even.start) != (odd.dim, 2, 0) or odd.step != 2 or odd.start != 1 or even.end % 2:
-            return No("not the even and the odd rows of an even number")
-        return Pairs(even.source, even.dim, even.end)
+        even, odd = sorted(parts, key=lambda cut: cut.start)
+        if (even.dim, even.step, even.start, odd.start) != (odd.dim, 2, 0, 1) or odd.step != 2:
+            return No("not the even and the odd rows")
+        if len(even) != len(odd):
+            return No("not as many odd rows as even ones")
+        return Pairs(even.source, even.dim, 2 * len(even))
 
     def rewrite(self, node: fx.Node, match: Pairs, values: Values) -> Any:
         """Means of neighbouring rows."""
@@ -72,11 +79,11 @@ class RaisePairRepeat(Rule[int]):
 
     def check(self, node: fx.Node) -> int | No:
         """Two repeats along a dimension."""
-        dim = arguments(node)[2] if len(arguments(node)) > 2 else node.kwargs.get("dim")
-        if arguments(node)[1] != 2 or not isinstance(dim, int):
+        given = bound_arguments(node)
+        if given["repeats"] != 2 or given["dim"] is None or not value_of(given["self"]).dim():
             return No("not two repeats along a dimension")
-        return dim % value_of(node).dim()
+        return from_front(given["dim"], value_of(node).dim())
 
     def rewrite(self, node: fx.Node, match: int, values: Values) -> Any:
         """Each row twice."""
-        return pair_repeat(as_rows(values(arguments(node)[0]), match)).reshape(value_of(node).shape)
+        return pair_repeat(as_rows(values(bound_arguments(node)["self"]), match)).reshape(value_of(node).shape)

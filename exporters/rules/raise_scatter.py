@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
+from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import REDUCTIONS, scatter_rows
-from tm_export.exporters.retrace import Values, arguments, keywords, value_of
+from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
 from tm_export.exporters.rules.rows import RowIndex, as_rows, from_last, row_index, to_last
 
@@ -54,26 +55,24 @@ class RaiseScatter(Rule[Scatter]):
 
     def check(self, node: fx.Node) -> Scatter | No:
         """Read how rows are reduced; the index must cover the other dimensions wholly."""
-        base, dim, index = arguments(node)[:3]
-        assert isinstance(base, fx.Node) and isinstance(dim, int) and isinstance(index, fx.Node)
-        shape, index_shape = value_of(base).shape, value_of(index).shape
+        given = bound_arguments(node)
+        shape, index_shape = value_of(given["self"]).shape, value_of(given["index"]).shape
         if not shape:
             return No("a scalar has no rows")
-        dim %= len(shape)
+        dim = from_front(given["dim"], len(shape))
         if any(a != b for d, (a, b) in enumerate(zip(shape, index_shape, strict=True)) if d != dim):
             return No("the index covers a part of the other dimensions only")
-        reduce = _reduce_of(node)
+        asked = given.get("reduce", "sum" if node.target is aten.scatter_add.default else "set")
+        reduce = _NAMES.get(asked, asked)
         if reduce not in REDUCTIONS:
             return No(f'reduce="{reduce}" is not known')
-        include = bool(node.kwargs.get("include_self", arguments(node)[5] if len(arguments(node)) > 5 else True))
-        return Scatter(dim, reduce, include, row_index(index, dim))
+        return Scatter(dim, reduce, given.get("include_self", True), row_index(given["index"], dim))
 
     def rewrite(self, node: fx.Node, match: Scatter, values: Values) -> Any:
         """Scatter rows, and give the result the shape of the base."""
-        base, index = values(arguments(node)[0]), values(arguments(node)[2])
-        src = values(arguments(node)[3]) if len(arguments(node)) > 3 else keywords(node)["value"]
-        if not isinstance(src, Tensor):
-            src = torch.full(index.shape, src, dtype=base.dtype)
+        given = bound_arguments(node)
+        base, index = values(given["self"]), values(given["index"]).to(torch.int64)
+        src = values(given["src"]) if "src" in given else torch.full(index.shape, given["value"], dtype=base.dtype)
         src = src[tuple(slice(size) for size in index.shape)]  # a source may be larger than its index
         if match.index is not None:
             rows = scatter_rows(
@@ -93,12 +92,3 @@ class RaiseScatter(Rule[Scatter]):
             match.include_base,
         )
         return from_last(rows.reshape(moved.shape), match.dim)
-
-
-def _reduce_of(node: fx.Node) -> str:
-    if node.target in (aten.scatter.src, aten.scatter.value):
-        return "set"
-    if node.target is aten.scatter_add.default:
-        return "sum"
-    name = str(node.kwargs.get("reduce", arguments(node)[4] if len(arguments(node)) > 4 else ""))
-    return _NAMES.get(name, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.retrace import Values, value_of
@@ -21,8 +22,8 @@ class RowIndex:
     rows: int
 
     def __call__(self, values: Values) -> Tensor:
-        """The index [B, K]."""
-        return self.narrowed(values).reshape(self.batch, self.rows)
+        """The index [B, K], int64."""
+        return self.narrowed(values).to(torch.int64).reshape(self.batch, self.rows)
 
 
 def row_index(index: fx.Node, dim: int) -> RowIndex | None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.constants import constant_of
 from tm_export.exporters.retrace import Values, arguments, operator_of, value_of
 
@@ -33,7 +34,9 @@ _SAME_SHAPE = {
 def narrow(node: fx.Node, dim: int) -> Narrowed | None:
     """How to compute `node` cut to size 1 along `dim`, if it is the same all along; else None."""
     shape = value_of(node).shape
-    dim %= len(shape)
+    dim = from_front(dim, len(shape))
+    if not shape or not shape[dim]:
+        return None
     if shape[dim] == 1:
         return lambda values: _tensor(values(node))
     if (constant := constant_of(node)) is not None:
@@ -46,16 +49,17 @@ def narrow(node: fx.Node, dim: int) -> Narrowed | None:
     if node.target is aten.repeat.default:
         return _narrow_repeat(node, dim)
     if node.target is aten.unsqueeze.default:
-        at = arguments(node)[1] % len(shape)
+        at = from_front(bound_arguments(node)["dim"], len(shape))
         return _apply(node, dim, dim - (dim > at))
     if node.target in (aten.slice.Tensor, aten.cat.default):
         return _narrow_along(node, dim)
     if node.target is aten.transpose.int:
-        a, b = (d % len(shape) for d in arguments(node)[1:3])
+        given = bound_arguments(node)
+        a, b = (from_front(given[name], len(shape)) for name in ("dim0", "dim1"))
         return _apply(node, dim, {a: b, b: a}.get(dim, dim))
     if node.target is aten.permute.default:
-        return _apply(node, dim, arguments(node)[1][dim] % len(shape))
-    if node.target is aten.gather.default and arguments(node)[1] % len(shape) == dim:
+        return _apply(node, dim, from_front(bound_arguments(node)["dims"][dim], len(shape)))
+    if node.target is aten.gather.default and from_front(bound_arguments(node)["dim"], len(shape)) == dim:
         return None
     if node.target in _SAME_SHAPE:
         return _narrow_elementwise(node, dim)
@@ -69,15 +73,14 @@ def _tensor(value: Any) -> Tensor:
 
 def _apply(node: fx.Node, dim: int, source_dim: int) -> Narrowed | None:
     """Narrow the first argument along `source_dim`, then do what the node does."""
-    inner = narrow(arguments(node)[0], source_dim)
+    inner = narrow(bound_arguments(node)["self"], source_dim)
     if inner is None:
         return None
-    return lambda values: _tensor(operator_of(node)(inner(values), *values(arguments(node)[1:])))
+    return lambda values: _tensor(operator_of(node)(inner(values), *arguments(node)[1:], **node.kwargs))
 
 
 def _narrow_expand(node: fx.Node, dim: int) -> Narrowed | None:
-    source = arguments(node)[0]
-    assert isinstance(source, fx.Node)
+    source = bound_arguments(node)["self"]
     shape, source_shape = value_of(node).shape, value_of(source).shape
     source_dim = dim - (len(shape) - len(source_shape))
     sizes = [1 if d == dim else size for d, size in enumerate(shape)]
@@ -88,8 +91,8 @@ def _narrow_expand(node: fx.Node, dim: int) -> Narrowed | None:
 
 
 def _narrow_repeat(node: fx.Node, dim: int) -> Narrowed | None:
-    source, repeats = arguments(node)
-    assert isinstance(source, fx.Node) and isinstance(repeats, list | tuple)
+    given = bound_arguments(node)
+    source, repeats = given["self"], given["repeats"]
     source_dim = dim - (len(repeats) - value_of(source).dim())
     sizes = [1 if d == dim else int(times) for d, times in enumerate(repeats)]
     if source_dim < 0:
@@ -101,12 +104,13 @@ def _narrow_repeat(node: fx.Node, dim: int) -> Narrowed | None:
 def _narrow_along(node: fx.Node, dim: int) -> Narrowed | None:
     """A slice or concatenation: along another dimension it goes on; along this one a slice changes nothing."""
     rank = value_of(node).dim()
-    at = (arguments(node)[1] if len(arguments(node)) > 1 else 0) % rank
+    given = bound_arguments(node)
+    at = from_front(given["dim"], rank)
     if node.target is aten.slice.Tensor:
-        return narrow(arguments(node)[0], dim) if at == dim else _apply(node, dim, dim)
+        return narrow(given["self"], dim) if at == dim else _apply(node, dim, dim)
     if at == dim:
         return None
-    parts = [narrow(part, dim) for part in arguments(node)[0]]
+    parts = [narrow(part, dim) for part in given["tensors"]]
     if any(part is None for part in parts):
         return None
     return lambda values: torch.cat([part(values) for part in parts if part is not None], at)
