@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import CustomObjArgument, InputKind, InputSpec, TensorArgument
 
+from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.recipe import Step, step_of
 from tm_export.exporters.retrace import (
     KEEP,
@@ -216,7 +217,7 @@ def fold_masks(program: ExportedProgram) -> ExportedProgram:
         for node in program.graph.nodes
         if (constant := constant_of(node)) is not None
         and constant.dtype == np.bool_
-        and any(user.target in _INDEXING for user in node.users)
+        and any(_is_indexed_by(user, node) for user in node.users)
     ]
     if not masks:
         return program
@@ -224,11 +225,16 @@ def fold_masks(program: ExportedProgram) -> ExportedProgram:
         constant = constant_of(mask)
         assert constant is not None
         program, positions = add_constants(program, map(torch.from_numpy, constant.nonzero()))
-        for user in [user for user in mask.users if user.target in _INDEXING]:
+        for user in [user for user in mask.users if _is_indexed_by(user, mask)]:
             x, indices, *rest = arguments(user)
             replaced = [p for index in indices for p in (positions if index is mask else [index])]
             user.args = (x, replaced, *rest)
     return retrace(program, lambda _node, _values: KEEP)
+
+
+def _is_indexed_by(node: fx.Node, mask: fx.Node) -> bool:
+    """Whether the mask chooses places; one that is written to them is a value like any other."""
+    return node.target in _INDEXING and any(index is mask for index in bound_arguments(node)["indices"])
 
 
 def _without_inputs(program: ExportedProgram, nodes: list[fx.Node]) -> ExportedProgram:

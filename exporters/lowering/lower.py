@@ -188,7 +188,8 @@ def _scatter(node: fx.Node, values: Values, form: Form) -> Tensor | MovedRows:
     given = bound_arguments(node)
     base_node, include_base = given["base_BMC"], given["include_base"]
     if not value_of(given["src_BKC"]).numel():
-        return _computed(values(base_node))  # nothing arrives
+        untouched: Tensor = _computed(values(base_node))
+        return untouched  # nothing arrives
     rows = value_of(base_node).shape[1]
     selection = _selection(given["index_BK"], values, rows)
     base, src = values(base_node), _computed(values(given["src_BKC"]))

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from tm_export.exporters.lowering.pairs import lower_pair_repeat
@@ -44,7 +43,7 @@ class Repeated:
         place = self.dim - (len(self.shape) - factor.dim())
         if factor.dim() > len(self.shape) or (place >= 0 and factor.shape[place] != 1):
             return None
-        if torch.broadcast_shapes(self.shape, factor.shape) != torch.Size(self.shape):
+        if any(size not in (1, own) for size, own in zip(reversed(factor.shape), reversed(self.shape), strict=False)):
             return None
         return Repeated(self.half * factor, self.shape, self.dim)
 

@@ -59,6 +59,8 @@ class RaiseBest(Rule[Choice]):
         moved = to_last(x, match.dim)
         rows = moved.shape[-2] if moved.dim() > 1 else 1
         scores_BMN = moved.reshape(math.prod(moved.shape[:-2]), rows, moved.shape[-1])
+        if scores_BMN.dtype is torch.bool:
+            scores_BMN = scores_BMN.to(torch.int32)
         index = best(scores_BMN, match.largest).reshape(moved.shape[:-1])
         if match.keepdim:
             index = index.unsqueeze(match.dim)
