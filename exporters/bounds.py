@@ -267,6 +267,8 @@ _SELECTED: Final[dict[Any, tuple[str, ...]]] = {
     **dict.fromkeys(_OF_ITSELF, ("self",)),
     GATHER_ROWS: ("x_BNC",),
     aten.where.self: ("self", "other"),
+    aten.where.ScalarSelf: ("self", "other"),
+    aten.where.ScalarOther: ("self", "other"),
     aten.minimum.default: ("self", "other"),
     aten.maximum.default: ("self", "other"),
     aten.masked_fill.Scalar: ("self", "value"),

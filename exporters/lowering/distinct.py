@@ -41,6 +41,8 @@ def is_distinct(index: fx.Node, batch: int) -> bool:
         return False
     if index.target in _SAME_ENTRIES:
         return is_distinct(bound_arguments(index)["self"], batch)
+    if index.target in (aten.to.dtype, aten._to_copy.default):
+        return value.dtype in (torch.int32, torch.int64) and is_distinct(bound_arguments(index)["self"], batch)
     if index.target is aten.expand.default:
         source = bound_arguments(index)["self"]
         return value_of(source).numel() == value.numel() and is_distinct(source, batch)

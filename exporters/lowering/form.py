@@ -109,7 +109,7 @@ def scatter_by_masks(
         part_BKMC = torch.where(
             mask_BKM1[:, start : start + step], src_BKC[:, start : start + step].unsqueeze(2), neutral
         )
-        part_BMC = part_BKMC.prod(1) if reduce == "prod" else getattr(part_BKMC, reduce)(1)
+        part_BMC = _product(part_BKMC) if reduce == "prod" else getattr(part_BKMC, reduce)(1)
         if result is None:
             result = part_BMC
         elif reduce == "prod":
@@ -118,6 +118,15 @@ def scatter_by_masks(
             result = torch.maximum(result, part_BMC) if reduce == "amax" else torch.minimum(result, part_BMC)
     assert result is not None, "a scatter has at least one source row"
     return result if include_base else torch.where(mask_BKM1.any(1), result, base_BMC)
+
+
+def _product(x_BKMC: Tensor) -> Tensor:
+    """The product over K, by halving: not every target multiplies along a dimension."""
+    while (k := x_BKMC.shape[1]) > 1:
+        half = k // 2
+        folded = x_BKMC[:, :half] * x_BKMC[:, half : 2 * half]
+        x_BKMC = torch.cat([folded, x_BKMC[:, 2 * half :]], 1) if k % 2 else folded
+    return x_BKMC.squeeze(1)
 
 
 def _neutral(base_BMC: Tensor, src_BKC: Tensor, reduce: str, include_base: bool) -> Tensor:

@@ -17,7 +17,7 @@ from tm_export.exporters.constants import constant_of
 from tm_export.exporters.dialect import gather_rows, scatter_rows
 from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
-from tm_export.exporters.rules.rows import as_rows
+from tm_export.exporters.rules.rows import as_index, as_rows
 
 aten = torch.ops.aten
 
@@ -32,7 +32,7 @@ class Indexed:
 
     def rows(self, values: Values, batch: int, size: int) -> Tensor:
         """The index as [B, K], counted from the front."""
-        index: Tensor = values(self.index).to(torch.int64)
+        index = as_index(values(self.index))
         bounds = bounds_of(self.index)
         if bounds is None or bounds.low < 0:
             index = torch.where(index < 0, index + size, index)

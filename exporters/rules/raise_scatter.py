@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import REDUCTIONS, scatter_rows
 from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
-from tm_export.exporters.rules.rows import RowIndex, as_rows, from_last, row_index, to_last
+from tm_export.exporters.rules.rows import RowIndex, as_index, as_rows, from_last, row_index, to_last
 
 aten = torch.ops.aten
 
@@ -71,7 +72,7 @@ class RaiseScatter(Rule[Scatter]):
     def rewrite(self, node: fx.Node, match: Scatter, values: Values) -> Any:
         """Scatter rows, and give the result the shape of the base."""
         given = bound_arguments(node)
-        base, index = values(given["self"]), values(given["index"]).to(torch.int64)
+        base, index = values(given["self"]), as_index(values(given["index"]))
         src = values(given["src"]) if "src" in given else torch.full(index.shape, given["value"], dtype=base.dtype)
         src = src[tuple(slice(size) for size in index.shape)]  # a source may be larger than its index
         if match.index is not None:
@@ -84,10 +85,11 @@ class RaiseScatter(Rule[Scatter]):
             )
             return rows.reshape(base.shape)
         moved = to_last(base, match.dim)
+        channels, arriving = math.prod(moved.shape[:-1]), index.shape[match.dim]
         rows = scatter_rows(
-            moved.reshape(-1, moved.shape[-1], 1),
-            to_last(index, match.dim).reshape(-1, index.shape[match.dim]),
-            to_last(src, match.dim).reshape(-1, index.shape[match.dim], 1),
+            moved.reshape(channels, moved.shape[-1], 1),
+            to_last(index, match.dim).reshape(channels, arriving),
+            to_last(src, match.dim).reshape(channels, arriving, 1),
             match.reduce,
             match.include_base,
         )

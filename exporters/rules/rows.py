@@ -23,7 +23,12 @@ class RowIndex:
 
     def __call__(self, values: Values) -> Tensor:
         """The index [B, K], int64."""
-        return self.narrowed(values).to(torch.int64).reshape(self.batch, self.rows)
+        return as_index(self.narrowed(values)).reshape(self.batch, self.rows)
+
+
+def as_index(index: Tensor) -> Tensor:
+    """The index in int64, which the dialect's are in."""
+    return index if index.dtype is torch.int64 else index.to(torch.int64)
 
 
 def row_index(index: fx.Node, dim: int) -> RowIndex | None:
