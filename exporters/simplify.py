@@ -20,7 +20,8 @@ _SAME_IF_SAME_SHAPE: Final = {
 _SAME_IF_SAME_DTYPE: Final = {
     aten.to.dtype, aten.to.dtype_layout, aten._to_copy.default, aten.alias.default, aten.clone.default,
     aten.contiguous.default, aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default,
-    aten.dropout.default, aten.type_as.default, aten.to.device, aten.to.other,
+    aten.dropout.default,  # in evaluation: capture takes apart one that was written to train
+    aten.type_as.default, aten.to.device, aten.to.other,
 }  # fmt: skip
 _VIEWS: Final = {aten.view.default, aten.reshape.default, aten._unsafe_view.default}
 # These take no more than a shape from their input; written without it they are constants.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,24 @@ def row_index(index: fx.Node, dim: int) -> RowIndex | None:
         return None  # no model seen gathers with an index expanded over two dimensions
     narrowed = narrow(index, trailing[0])
     return None if narrowed is None else RowIndex(dim, narrowed, batch, rows)
+
+
+def front(x: Tensor, sizes: Sequence[int], *, but: int | None = None) -> Tensor:
+    """The first so many of each dimension, but for one: what an index of these sizes reads or writes along that."""
+    for d, size in enumerate(sizes):
+        if d != but and size < x.shape[d]:
+            x = x.narrow(d, 0, size)
+    return x
+
+
+def put_back(part: Tensor, whole: Tensor, first: int = 0) -> Tensor:
+    """`whole` with its front, in dimensions from `first` on, replaced by `part`."""
+    for d in range(first, whole.dim()):
+        size = part.shape[d]
+        if size < whole.shape[d]:
+            replaced = put_back(part, whole.narrow(d, 0, size), d + 1)
+            return torch.cat([replaced, whole.narrow(d, size, whole.shape[d] - size)], d)
+    return part
 
 
 def as_rows(x: Tensor, dim: int) -> Tensor:
