@@ -29,7 +29,9 @@ class MergeSite(_Record):
     costs_ns: Mapping[str, float]
     """The cost model's estimate for each form that the target has."""
     macs_saved: int
-    """Multiply-adds that the operators up to the next site would have needed more, without this merge."""
+    """Multiply-adds that the call would have needed more without this merge, those before it done."""
+    share_saved: float
+    """The same as a share of what the call would need if nothing merged."""
 
 
 class ParityRecord(_Record):

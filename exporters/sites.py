@@ -6,40 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import fx
 from torch.export import ExportedProgram
 
+from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.constants import constant_of
-from tm_export.exporters.dialect import (
-    BEST,
-    DECISIONS,
-    GATHER_ROWS,
-    ORDER,
-    PAIR_MEAN,
-    PAIR_REPEAT,
-    SCATTER_ROWS,
-)
+from tm_export.exporters.dialect import BEST, DECISIONS, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
 from tm_export.exporters.lowering.cost import Work
-from tm_export.exporters.macs import products_of
+from tm_export.exporters.moves import PRODUCTS, Move, move_of, product_move_of, view_origin
 from tm_export.exporters.retrace import arguments, is_float, value_of
+from tm_export.exporters.savings import Shortening, macs_saved
 from tm_export.exporters.source import source_line
-
-aten = torch.ops.aten
-
-_MOVEMENT = {
-    aten.slice.Tensor, aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.unsqueeze.default,
-    aten.squeeze.dim, aten.select.int, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int,
-    aten.clone.default, aten.contiguous.default, aten.alias.default, aten.index.Tensor, aten.index_select.default,
-    aten.permute.default, aten.transpose.int, aten.chunk.default, aten.narrow.default, aten.flatten.using_ints,
-}  # fmt: skip
-_JOINING = _MOVEMENT | {
-    aten.cat.default,
-    aten.div.Tensor,
-    aten.mul.Tensor,
-    aten.where.self,
-    aten.stack.default,
-}
 
 
 @dataclass(frozen=True)
@@ -60,8 +37,13 @@ class Site:
 
     @property
     def has_choice(self) -> bool:
-        """Whether there is more than one form: a mean of neighbours has one for all targets."""
-        return self.nodes[0].target not in (PAIR_MEAN, PAIR_REPEAT)
+        """Whether there is more than one form: a mean of neighbours has one for all targets, and a product is one."""
+        return self.nodes[0].target not in (PAIR_MEAN, PAIR_REPEAT, *PRODUCTS)
+
+    @property
+    def own_form(self) -> str:
+        """What the one form is called."""
+        return "product" if self.nodes[0].target in PRODUCTS else "pairs"
 
 
 def find_sites(program: ExportedProgram) -> list[Site]:
@@ -71,55 +53,60 @@ def find_sites(program: ExportedProgram) -> list[Site]:
     for group in groups_of(program):
         decisions = [node for node in group if node.target in DECISIONS]
         batch = max((value_of(node).shape[0] for node in decisions), default=1)
-        moves = [(node, *_tokens(node, batch)) for node in group if _moves_tokens(node)]
-        by_direction: dict[bool, list[tuple[fx.Node, int, int]]] = {}
-        for move in moves:
-            by_direction.setdefault(move[2] > move[1], []).append(move)
-        for expands, some in sorted(by_direction.items()):
-            ends = frozenset(end for node, _, _ in some for end in _ends(node))
-            nodes = frozenset([*(() if expands else decisions), *(node for node, _, _ in some)])
-            found.append(_Found(nodes, ends, tuple(some), expands, (group,)))
+        moves = [move for node in group if (move := move_of(node, batch)) is not None]
+        for expands in (False, True):
+            some = tuple(move for move in moves if (move.after > move.before) is expands and _is_merge(move))
+            if some:
+                nodes = frozenset([*(() if expands else decisions), *(move.node for move in some)])
+                found.append(_Found(nodes, some, expands, (group,)))
+    products = [move for node in program.graph.nodes if (move := product_move_of(node)) is not None]
+    found += [_Found(frozenset([move.node]), (move,), move.after > move.before, ()) for move in products]
     joined = [site for site in _joined(found) if site.changes_tokens]
-    # A site begins with the first rows that it moves; what follows, up to the next site, is what it makes cheaper.
-    starts = {site: min(position[node] for node, _, _ in site.moves) for site in joined}
-    joined.sort(key=starts.__getitem__)
-    limits = [starts[site] for site in joined] + [len(position)]
-    order = list(program.graph.nodes)
+    joined.sort(key=lambda site: min(position[move.node] for move in site.moves))
+    saved = macs_saved(program, [site.shortening for site in joined])
     return [
         Site(
             tuple(sorted(site.nodes, key=position.__getitem__)),
-            _kind(site.moves, site.expands),
+            _kind(site),
             _source(site.nodes),
             site.before,
             site.after,
-            _saved(order[limits[i] : limits[i + 1]], site.before, site.after),
+            macs,
             work_of([node for group in site.groups for node in group]),
         )
-        for i, site in enumerate(joined)
+        for site, macs in zip(joined, saved, strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A site in the making: its moves with the tokens before and after each, and the tensors that they end in."""
+    """A site in the making."""
 
     nodes: frozenset[fx.Node]
-    ends: frozenset[fx.Node]
-    moves: tuple[tuple[fx.Node, int, int], ...]
+    moves: tuple[Move, ...]
     expands: bool
     groups: tuple[tuple[fx.Node, ...], ...]
 
     @property
+    def ends(self) -> frozenset[fx.Node]:
+        return frozenset(node for move in self.moves for node, _ in move.ends)
+
+    @property
     def before(self) -> int:
-        return max(before for _, before, _ in self.moves)
+        return max(move.before for move in self.moves)
 
     @property
     def after(self) -> int:
-        return max(after for _, _, after in self.moves)
+        return max(move.after for move in self.moves)
+
+    @property
+    def shortening(self) -> Shortening:
+        origins = tuple(axis for move in self.moves for axis in move.origins)
+        return Shortening(origins, tuple(axis for move in self.moves for axis in move.ends), self.before, self.after)
 
     def follows_from(self, other: _Found) -> bool:
         """Whether the other site's rows had a part in this one's decisions."""
-        moved, seen = {node for node, _, _ in other.moves}, set(self.nodes)
+        moved, seen = {move.node for move in other.moves}, set(self.nodes)
         stack = [node for node in self.nodes if node.target in DECISIONS]
         while stack:
             for source in stack.pop().all_input_nodes:
@@ -132,7 +119,7 @@ class _Found:
 
     @property
     def changes_tokens(self) -> bool:
-        """What merges by ordinary products makes a choice, but leaves no move of rows that changes their number."""
+        """A choice that leaves as many rows as there were merges nothing."""
         return self.before != self.after
 
 
@@ -148,11 +135,7 @@ def _joined(found: list[_Found]) -> list[_Found]:
         for other in same:
             result.remove(other)
             site = _Found(
-                other.nodes | site.nodes,
-                other.ends | site.ends,
-                (*other.moves, *site.moves),
-                site.expands,
-                (*other.groups, *site.groups),
+                other.nodes | site.nodes, (*other.moves, *site.moves), site.expands, (*other.groups, *site.groups)
             )
         result.append(site)
     return result
@@ -160,8 +143,8 @@ def _joined(found: list[_Found]) -> list[_Found]:
 
 def decided_origins(site: Site) -> list[fx.Node]:
     """The tensors whose rows a site moves, as they were computed."""
-    moves = [node for node in site.nodes if node.target not in DECISIONS]
-    return [origin for node in moves for origin in _origins(node) if constant_of(origin) is None]
+    moves = [move_of(node, 1) or product_move_of(node) for node in site.nodes if node.target not in DECISIONS]
+    return [origin for move in moves if move is not None for origin, _ in move.origins]
 
 
 def decisions_of(program: ExportedProgram) -> list[fx.Node]:
@@ -199,6 +182,44 @@ def _is_decided(node: fx.Node) -> bool:
     return node.target in DECISIONS or constant_of(arguments(node)[1]) is None
 
 
+def _is_merge(move: Move) -> bool:
+    """Whether the rows that move follow from what the program computes, and not from its integer inputs alone.
+
+    A row of a table that is looked up, the last position of a text, a write into a cache merge nothing. Nor does a
+    repeat, unless it brings back what a mean of pairs has made fewer: heads of attention are repeated, too.
+    """
+    if move.node.target is PAIR_MEAN or move.node.target in PRODUCTS:
+        return True  # a mean of neighbours, and a matrix that follows from decisions
+    if move.node.target is PAIR_REPEAT:
+        return _brings_back_pairs(move.node)
+    return _follows_from_floats(bound_arguments(move.node)["index_BK"])
+
+
+def _follows_from_floats(index: fx.Node) -> bool:
+    """Whether a number that is no constant has a part in an index."""
+    stack, seen = [index], {index}
+    while stack:
+        node = stack.pop()
+        if is_float(node) and constant_of(node) is None:
+            return True
+        stack += [source for source in node.all_input_nodes if source not in seen]
+        seen.update(node.all_input_nodes)
+    return False
+
+
+def _brings_back_pairs(repeat: fx.Node) -> bool:
+    """Whether a mean of pairs, somewhere before, has left half of as many rows as the repeat makes."""
+    rows = value_of(repeat).shape[1]
+    stack, seen = [repeat], {repeat}
+    while stack:
+        node = stack.pop()
+        if node.target is PAIR_MEAN and value_of(node).shape[1] * 2 == rows:
+            return True
+        stack += [source for source in node.all_input_nodes if source not in seen]
+        seen.update(node.all_input_nodes)
+    return False
+
+
 def _index_sources(node: fx.Node) -> Iterator[fx.Node]:
     """Dialect nodes whose integers reach `node` through operators on integers."""
     stack = [source for source in node.all_input_nodes if not is_float(source)]
@@ -214,98 +235,25 @@ def _index_sources(node: fx.Node) -> Iterator[fx.Node]:
                 stack.append(further)
 
 
-def _moves_tokens(node: fx.Node) -> bool:
-    """Whether rows of tokens move here, not indices, scores or sizes of a single channel, nor rows of a constant."""
-    return (
-        node.target in (GATHER_ROWS, SCATTER_ROWS, PAIR_MEAN, PAIR_REPEAT)
-        and is_float(node)
-        and value_of(node).shape[-1] > 1
-        and any(constant_of(origin) is None for origin in _origins(node))
-    )
-
-
-def _tokens(node: fx.Node, batch: int) -> tuple[int, int]:
-    """Tokens in a batch row where the rows that move here come from, and where they end up.
-
-    A batch may be flattened into the rows; the decisions tell how large it is.
-    """
-    B, _, C = value_of(node).shape
-    if node.target in (PAIR_MEAN, PAIR_REPEAT):
-        before = value_of(arguments(node)[0]).shape[1]
-        return before, value_of(node).shape[1]
-    before = max(value_of(origin).numel() for origin in _origins(node) if constant_of(origin) is None)
-    after = max(value_of(end).numel() for end in _ends(node))
-    one = max(B, batch) * C
-    return before // one, after // one
-
-
-def _origins(node: fx.Node) -> list[fx.Node]:
-    """Where the rows that move come from; rows that are overwritten go nowhere."""
-    sources = [arguments(node)[0]]
-    if node.target is SCATTER_ROWS:
-        base, _, written, reduce, _ = arguments(node)
-        sources = [written] if reduce == "set" else [written, base]
-    return [_origin(source) for source in sources if isinstance(source, fx.Node)]
-
-
-def _origin(node: fx.Node) -> fx.Node:
-    """Go back over views, slices and selections of rows to where a tensor was computed."""
-    while node.target in _MOVEMENT or node.target is GATHER_ROWS or "getitem" in str(node.target):
-        source = arguments(node)[0]
-        assert isinstance(source, fx.Node)
-        if not is_float(source) and not isinstance(source.meta.get("val"), list | tuple):
-            break
-        node = source
-    return node
-
-
-def _ends(node: fx.Node) -> Iterable[fx.Node]:
-    """Go on over concatenations, views and divisions by size to the tensors that the rows end up in."""
-    ends, stack, seen = [], [node], {node}
-    while stack:
-        current = stack.pop()
-        onward = [
-            user
-            for user in current.users
-            if (user.target in _JOINING or user.target is SCATTER_ROWS) and is_float(user) and user not in seen
-        ]
-        seen.update(onward)
-        stack += onward
-        if not onward or any(user not in onward for user in current.users):
-            ends.append(current)
-    return ends
-
-
-def _kind(moves: Iterable[tuple[fx.Node, int, int]], expands: bool) -> str:
-    if expands:
+def _kind(site: _Found) -> str:
+    if site.expands:
         return "unmerge"
-    scatters = [node for node, _, _ in moves if node.target is SCATTER_ROWS and arguments(node)[3] != "set"]
-    if any(node.target is PAIR_MEAN for node, _, _ in moves):
+    if any(move.node.target is PAIR_MEAN or move.node.target in PRODUCTS for move in site.moves):
         return "merge"
+    scatters = [
+        bound_arguments(move.node)
+        for move in site.moves
+        if move.node.target is SCATTER_ROWS and bound_arguments(move.node)["reduce"] != "set"
+    ]
     if not scatters:
         return "prune"
-    return "cluster" if any(constant_of(_origin(arguments(n)[0])) is not None for n in scatters) else "merge"
+    return "cluster" if any(constant_of(view_origin(given["base_BMC"])) is not None for given in scatters) else "merge"
 
 
 def _source(nodes: Iterable[fx.Node]) -> str:
     """The user's line at which most of the site's rows move."""
     lines = Counter(source_line(node) for node in nodes if node.target not in DECISIONS)
     return lines.most_common(1)[0][0]
-
-
-def _saved(interval: list[fx.Node], before: int, after: int) -> int:
-    """Multiply-adds that the operators up to the next site would need more with the tokens of before.
-
-    A product grows with each of its sides that is the number of tokens: a linear layer once, attention twice.
-    """
-    if after >= before:
-        return 0
-    saved = 0.0
-    for node in interval:
-        for product in products_of(node):
-            sides = (product.rows * product.batch % after == 0) + (after in (product.columns, product.inner))
-            saved += product.macs * ((before / after) ** sides - 1)
-    return round(saved)
 
 
 def work_of(group: Sequence[fx.Node]) -> Work:

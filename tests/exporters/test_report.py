@@ -41,6 +41,7 @@ def site(index: int, before: int, after: int, **changes: object) -> MergeSite:
         "reason": f"cheapest at site {index}",
         "costs_ns": {"gather": 412_000.0, "onehot": 215_300.0},
         "macs_saved": 1_000_000 * (index + 1),
+        "share_saved": 0.01 * (index + 1),
     }
     return MergeSite.model_validate(values | changes)
 

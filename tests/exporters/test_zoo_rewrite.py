@@ -65,8 +65,8 @@ SITES = {
     "tomesd_unet": [("merge", 256, 128), ("unmerge", 128, 256)] * 3,
     "kmeans_scatter": [("cluster", 64, 16)] * 3,
     "kmeans_index_add": [("cluster", 64, 16)] * 3,
-    "kmeans_one_hot": [],  # products, from a choice to the average: no rows move
-    "tome_matmul": [],  # the same, with rows of the unit matrix
+    "kmeans_one_hot": [("merge", 64, 16)],  # by products with a one-hot matrix
+    "tome_matmul": [("merge", 65, 57), ("merge", 57, 49)],  # the same, with rows of the unit matrix
     "dpc_knn": [("cluster", 64, 16), ("unmerge", 16, 64)],
     "tome_scatter_add": [("merge", 64, 54), ("merge", 54, 44)],
     "tome_index_add": [("merge", 64, 48)],
