@@ -1,12 +1,13 @@
 # make export   installs into .venv and compiles the default model for Core ML
 # make test     installs the tests' needs too, and runs linters, types and tests
+# make mutate   plants faults in the compiler and counts those that the tests find; takes long
 # make clean    removes what these made, and .venv
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: export test clean
+.PHONY: export test mutate clean
 
 export: $(VENV)/installed
 	$(BIN)/tm-export --target coreml
@@ -16,6 +17,9 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+mutate: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutate.py --sample 300
 
 # Stamps: once installed, nothing here needs a network until the pinned versions change.
 $(VENV)/installed: pyproject.toml constraints.txt

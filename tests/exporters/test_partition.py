@@ -388,3 +388,14 @@ def test_an_input_counts_from_where_it_is_first_read() -> None:
     assert all(cache.nbytes < peaks[i] < cache.nbytes + 200 for i in sums)
     assert all(peak < 200 for i, peak in enumerate(peaks) if i not in sums)
     assert all(live.crossing_bytes(cut) < 200 for cut in range(len(live.operators)))
+
+
+def test_of_two_valleys_the_deeper_one_is_cut() -> None:
+    """Both cuts fit, and both give two programs: what decides is the bytes that cross."""
+    elements = (6, 2, 6, 1, 6)
+    ops = [Op(reads=(i,), weights=(f"w{i}",), elements=each, token=i) for i, each in enumerate(elements)]
+    check([ops], 96)
+    deeper, shallower = parted([ops], 96), parted([ops], 80)
+    assert isinstance(deeper, Partition) and isinstance(shallower, Partition)
+    assert [cut.positions for cut in deeper.cuts] == [(0,), (4,), (5,)]
+    assert [cut.positions for cut in shallower.cuts] == [(0,), (2,), (5,)]  # the deeper one does not fit

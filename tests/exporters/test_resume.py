@@ -14,6 +14,7 @@ from tests.exporters.bytes_of_bundle import contents
 from tm_export.exporters import compile as compiler
 from tm_export.exporters import convert
 from tm_export.exporters.errors import UsageError
+from tm_export.exporters.options import MergeLowering
 
 ONE_LAYER = 3000
 """Bytes: a layer takes 2560."""
@@ -33,9 +34,13 @@ def model(seed: int = 0) -> nn.Module:
     return nn.Sequential(Layer(), Layer(), Layer())
 
 
-def export(out: Path, *, seed: int = 0, budget: int | None = ONE_LAYER, resume: bool = True) -> Path:
+def export(
+    out: Path, *, seed: int = 0, budget: int | None = ONE_LAYER, resume: bool = True, lowering: MergeLowering = "auto"
+) -> Path:
     x = torch.linspace(-1, 1, 32).reshape(2, 16)
-    return tm_export.export(model(seed), x, out=out, name="layers", block_budget=budget, resume=resume).path
+    return tm_export.export(
+        model(seed), x, out=out, name="layers", block_budget=budget, resume=resume, merge_lowering=lowering
+    ).path
 
 
 def blocks(bundle: Path) -> dict[str, int]:
@@ -132,3 +137,8 @@ def test_blocks_of_other_weights_are_not_taken(converted: Path, tmp_path: Path, 
     assert blocks(bundle)["conversions"] == 1
     assert contents(bundle) == contents(export(tmp_path / "fresh", seed=1))
     assert contents(bundle) != contents(whole)
+
+
+def test_blocks_of_other_options_are_not_taken(converted: Path) -> None:
+    """Not even where they would be the same, as here, where nothing merges."""
+    assert blocks(export(converted, lowering="onehot"))["conversions"] == 1
