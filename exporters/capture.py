@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
 from tm_export.exporters.constants import fold_constants, fold_masks, mark_constants
-from tm_export.exporters.counts.as_eager import Replay, record
+from tm_export.exporters.counts.as_eager import record, replay
 from tm_export.exporters.counts.trials import first_unproven
 from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.source import source_line, source_of_error, whole_traces
@@ -65,7 +65,8 @@ def _capture_as_eager(module: nn.Module, example_inputs: tuple[Tensor, ...], see
     try:
         with _unharmed(module):
             values = record(module, example_inputs, seed)
-        program = _export(Replay(module, values, seed), example_inputs)
+        replay(module, values, seed)
+        program = _export(module, example_inputs)
     except Exception as error:
         raise _explain(error, module) from error
     unproven = first_unproven(program)
@@ -178,12 +179,12 @@ def _operator(chain: list[BaseException]) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep export's own warnings, and its print-out of a graph that failed, from the user."""
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.fx", "torch._export")]
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.fx", "torch._export", "torch._subclasses")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.CRITICAL)
         try:
             yield
         finally:

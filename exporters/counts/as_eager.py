@@ -12,12 +12,16 @@ libraries otherwise do something else than in eager (transformers builds masks t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Protocol
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
@@ -133,17 +137,25 @@ def record(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int) -> 
     return notes.values
 
 
-class Replay(nn.Module):
-    """A module whose forward runs on recorded values: inside export, where the tracing is."""
+def replay(module: nn.Module, values: list[Any], seed: int) -> None:
+    """Have the module's forward run on recorded values from now on: its attribute `forward` is another one."""
+    forward = module.forward
 
-    def __init__(self, module: nn.Module, values: list[Any], seed: int) -> None:
-        super().__init__()
-        self.module, self.values, self.seed = module, values, seed
+    @functools.wraps(forward)
+    def replayed(*args: Any, **kwargs: Any) -> Any:
+        with _one_reading_for_a_list(), _nothing_is_exported(), AsEager(Replayed(values), seed):
+            return forward(*args, **kwargs)
 
-    def forward(self, *inputs: Tensor) -> Any:
-        """Run the module."""
-        with _nothing_is_exported(), AsEager(Replayed(self.values), self.seed):
-            return self.module(*inputs)
+    module.forward = replayed
+
+
+@contextmanager
+def _one_reading_for_a_list() -> Iterator[None]:
+    """Have `tolist` be one function: the tensors of a trace spell it an element at a time."""
+    with ExitStack() as patched:
+        for traced in (FunctionalTensor, FakeTensor):
+            patched.enter_context(mock.patch.object(traced, "tolist", Tensor.tolist))
+        yield
 
 
 _FLAGS: Final = ("_is_compiling_flag", "_is_exporting_flag")

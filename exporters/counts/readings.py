@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_map_only
 
 from tm_export.exporters.counts.positions import Chosen, rows_of, without_uniform_dims
 
@@ -94,14 +93,14 @@ def _masked_select(reader: Reader, func: Any, args: tuple[Any, ...], kwargs: dic
 
 
 def _unique(reader: Reader, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    (x, *rest), what = args, "`unique`"
-    if not rest and not kwargs:
-        values = x.flatten().sort().values
-        if reader.value((values[1:] != values[:-1]).all(), what):
-            return values
-    with _disable_current_modes():
-        known = func(torch.tensor(reader.value(x, what), dtype=x.dtype), *rest, **kwargs)
-    return tree_map_only(Tensor, torch.ops.aten.clone.default, known)
+    x, what = args[0], "`unique`"
+    if len(args) > 2 or any(kwargs.get(more) for more in ("return_inverse", "return_counts")) or kwargs.get("dim"):
+        return func(*args, **kwargs)  # how many there are need not be asked
+    ordered = x.flatten().sort().values
+    if reader.value((ordered[1:] != ordered[:-1]).all(), what):
+        return ordered
+    values = sorted(set(reader.value(ordered, what)))
+    return torch.tensor(values, dtype=x.dtype)
 
 
 def _repeat_interleave(reader: Reader, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -117,9 +117,7 @@ def _computed(
 def _value(node: fx.Node, value_of: Callable[[fx.Node], Any], permutations: Permutations | None) -> Any:
     assert callable(node.target)
     if node.target in SHAPE_ONLY:
-        args, kwargs = fx.node.map_arg(
-            (node.args, node.kwargs), _blank
-        )
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), _blank)
         return node.target(*args, **kwargs)
     values = [value_of(source) for source in node.all_input_nodes]
     if node.target is operator.getitem:
