@@ -61,7 +61,10 @@ def _export(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedPr
 
 
 def _capture_as_eager(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int) -> ExportedProgram:
-    """Capture with the values that Python reads while the module runs in eager, and hold each of them true."""
+    """Capture with the values that Python reads while the module runs in eager, and hold each of them true.
+
+    What is captured so is what eager does: libraries that do something else under export are not told of it.
+    """
     try:
         with _unharmed(module):
             values = record(module, example_inputs, seed)
@@ -72,6 +75,7 @@ def _capture_as_eager(module: nn.Module, example_inputs: tuple[Tensor, ...], see
     unproven = first_unproven(program)
     if unproven is not None:
         raise _data_dependent(unproven.where, unproven.what)
+    refuse_data_dependent_shapes(program)
     return program
 
 

@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_map_only
 
 from tm_export.exporters.counts.claims import claim
 from tm_export.exporters.counts.positions import Chosen, positions
-from tm_export.exporters.counts.readings import DRAWS, READINGS, takes_numbers
+from tm_export.exporters.counts.readings import DRAWS, READINGS, first_number
 from tm_export.exporters.source import source_of_call
 
 
@@ -91,8 +91,9 @@ class AsEager(TorchFunctionMode):
         if func in DRAWS:
             seeded = tree_map_only(torch.Generator, self._seeded, kwargs)
             return self._notes.drawn(lambda: func(*args, **seeded))
-        if takes_numbers(func):
-            args, kwargs = args[:1] + self._numbers(args[1:]), self._numbers(kwargs)
+        first = first_number(func)
+        if first is not None:
+            args, kwargs = args[:first] + self._numbers(args[first:]), self._numbers(kwargs)
         reading = READINGS.get(func)
         return func(*args, **kwargs) if reading is None else reading(self, func, args, kwargs)
 

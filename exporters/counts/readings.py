@@ -26,11 +26,13 @@ DRAWS: Final = {
 """Random functions that read no values."""
 
 _SIZED: Final = {
-    torch.arange, torch.topk, Tensor.topk, torch.zeros, torch.ones, torch.full, torch.linspace, torch.narrow,
-    Tensor.narrow, Tensor.view, Tensor.reshape, torch.reshape, Tensor.expand, Tensor.repeat, Tensor.new_zeros,
-    Tensor.new_ones, torch.split, Tensor.split, torch.chunk, Tensor.chunk,
+    torch.topk, Tensor.topk, torch.narrow, Tensor.narrow, Tensor.view, torch.reshape, Tensor.reshape, Tensor.expand,
+    Tensor.repeat, Tensor.new_zeros, Tensor.new_ones, torch.split, Tensor.split, torch.chunk, Tensor.chunk,
 }  # fmt: skip
-"""Functions that take sizes, which people give as tensors."""
+"""Functions of a tensor and of sizes, which people give as tensors."""
+
+_MAKING: Final = {torch.arange, torch.zeros, torch.ones, torch.full, torch.empty, torch.linspace}
+"""Functions of sizes alone."""
 
 
 class Reader(Protocol):
@@ -46,9 +48,11 @@ class Reader(Protocol):
 Reading = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-def takes_numbers(func: Any) -> bool:
-    """Whether all arguments of a function but its first are numbers, that may be given as tensors."""
-    return func in _SIZED
+def first_number(func: Any) -> int | None:
+    """The position from which on a function takes numbers, that may be given as tensors; `None` if it does not."""
+    if func in _MAKING:
+        return 0
+    return 1 if func in _SIZED else None
 
 
 def _number(what: str, convert: Callable[[Any], Any]) -> Reading:
