@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 
 from tm_export.exporters.constants import fold_constants, fold_masks, mark_constants
 from tm_export.exporters.counts.as_eager import record, replay
+from tm_export.exporters.counts.claims import claims_of
 from tm_export.exporters.counts.trials import first_unproven
 from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.source import source_line, source_of_error, whole_traces
@@ -68,10 +69,15 @@ def _capture_as_eager(module: nn.Module, example_inputs: tuple[Tensor, ...], see
     try:
         with _unharmed(module):
             values = record(module, example_inputs, seed)
-        replay(module, values, seed)
-        program = _export(module, example_inputs)
     except Exception as error:
         raise _explain(error, module) from error
+    replay(module, values, seed)
+    try:
+        program = _export(module, example_inputs)
+    except Exception as error:
+        raise _untraceable(error, module) from error
+    readings = sum(not isinstance(value, Tensor) for value in values)
+    assert len(claims_of(program.graph)) == readings, "each reading leaves a claim"
     unproven = first_unproven(program)
     if unproven is not None:
         raise _data_dependent(unproven.where, unproven.what)
@@ -163,6 +169,21 @@ def _explain(error: Exception, module: nn.Module) -> Exception:
         f"{type(module).__name__} does not run on its example inputs{f' at {where}' if where else ''}: "
         f"{type(error).__name__}: {first}"
     )
+
+
+def _untraceable(error: Exception, module: nn.Module) -> ConversionRefused:
+    """The refusal of a module that runs in eager, and that PyTorch cannot trace."""
+    where = source_of_error(error)
+    if _is_data_dependent(error):
+        return _data_dependent(where, _operator(_causes(error)))
+    return ConversionRefused(
+        f"{type(module).__name__} runs, but PyTorch cannot trace it{f' at {where}' if where else ''}: "
+        f"{_first_line(error)}. Write that line with operators on tensors alone"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -74,7 +74,8 @@ class Replayed:
 
     def drawn(self, draw: Callable[[], Tensor]) -> Tensor:
         """What was drawn, as a constant of the trace."""
-        return torch.ops.aten.clone.default(next(self._values))
+        constant: Tensor = torch.ops.aten.clone.default(next(self._values))
+        return constant
 
 
 class AsEager(TorchFunctionMode):

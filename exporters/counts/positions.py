@@ -34,11 +34,11 @@ class Chosen:
     @property
     def coordinates(self) -> list[Tensor]:
         """The positions along each dimension of the mask, [R·k] each: what `nonzero(as_tuple=True)` gives."""
-        rest, found = self.flat, []
-        for size in reversed(self.shape):
-            found.append(rest % size if len(found) + 1 < len(self.shape) else rest)
-            rest = rest // size if len(found) < len(self.shape) else rest
-        return found[::-1]
+        rest, found = self.flat, list[Tensor]()
+        for size in reversed(self.shape[1:]):
+            found.append(rest % size)
+            rest = rest // size
+        return [rest, *reversed(found)]
 
 
 def positions(mask_RN: Tensor, count: int) -> Tensor:

@@ -91,7 +91,7 @@ def _where(reader: Reader, func: Any, args: tuple[Any, ...], kwargs: dict[str, A
 
 def _masked_select(reader: Reader, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, mask = (*args, *kwargs.values())
-    shape = torch.broadcast_shapes(x.shape, mask.shape)
+    shape = torch.broadcast_shapes(x.shape, mask.shape)  # type: ignore[no-untyped-call]
     mask = without_uniform_dims(mask.expand(shape))
     return rows_of(x.expand(shape), 0, reader.chosen(mask, "`masked_select`")).flatten()
 
@@ -109,7 +109,8 @@ def _unique(reader: Reader, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
 
 def _repeat_interleave(reader: Reader, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = dict(zip(("input", "repeats", "dim"), args, strict=False)) | kwargs
-    x, repeats, dim = given.get("input", given.get("self")), given.get("repeats"), given.get("dim")
+    x: Tensor = given["input"] if "input" in given else given["self"]
+    repeats, dim = given.get("repeats"), given.get("dim")
     if repeats is None:  # `repeat_interleave(repeats)` gives the positions themselves
         return _repeated(reader.value(x, "`repeat_interleave`"))
     if not isinstance(repeats, Tensor):

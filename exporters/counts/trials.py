@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -65,12 +66,23 @@ def _chosen_against(size: int) -> Iterator[Permutations]:
     """Permutations under which a condition that can fail is likely to."""
     step = max(1, -(-size // _ROTATIONS))
     for shift in range(0, max(size, 1), step):
-        yield Permutations(lambda _, n, by=shift: torch.arange(n).roll(by))
+        yield Permutations(partial(_rotated, shift))
     yield Permutations(lambda which, n: torch.arange(n) if which % 2 else torch.arange(n).flip(0))
     for seed in range(_DRAWS):
-        generator = torch.Generator().manual_seed(seed)
-        yield Permutations(lambda _, n, g=generator: torch.randperm(n, generator=g))
-        yield Permutations(lambda _, n, s=seed: torch.randperm(n, generator=torch.Generator().manual_seed(s)))
+        yield Permutations(partial(_drawn, torch.Generator().manual_seed(seed)))
+        yield Permutations(partial(_the_same, seed))
+
+
+def _rotated(shift: int, _which: int, size: int) -> Tensor:
+    return torch.arange(size).roll(shift)
+
+
+def _drawn(generator: torch.Generator, _which: int, size: int) -> Tensor:
+    return torch.randperm(size, generator=generator)
+
+
+def _the_same(seed: int, _which: int, size: int) -> Tensor:
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
 
 
 def _fixed_values(program: ExportedProgram) -> dict[fx.Node, Any]:
@@ -121,8 +133,9 @@ def _value(node: fx.Node, value_of: Callable[[fx.Node], Any], permutations: Perm
         return node.target(*args, **kwargs)
     values = [value_of(source) for source in node.all_input_nodes]
     if node.target is operator.getitem:
-        made = values[0]
-        return made[node.args[1]] if isinstance(made, tuple | list) else UNKNOWN
+        made, position = values[0], node.args[1]
+        assert isinstance(position, int)
+        return made[position] if isinstance(made, tuple | list) else UNKNOWN
     if any(value is UNKNOWN for value in values):
         guarantee = GUARANTEES.get(node.target)
         return UNKNOWN if guarantee is None or permutations is None else guarantee(node, permutations)
