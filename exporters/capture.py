@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
-import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
 from tm_export.exporters.constants import fold_constants, fold_masks, mark_constants
+from tm_export.exporters.counts.as_eager import record, replay
+from tm_export.exporters.counts.claims import claims_of
+from tm_export.exporters.counts.trials import first_unproven
 from tm_export.exporters.errors import ConversionRefused, UsageError
-from tm_export.exporters.known_values import WithKnownValues
-from tm_export.exporters.source import source_of_trace
+from tm_export.exporters.source import source_line, source_of_error, whole_traces
 
 _DATA_DEPENDENT = (
     "GuardOnDataDependentSymNode",
@@ -35,17 +39,17 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0
     source line, if a shape depends on data.
     """
     check_example_inputs(example_inputs)
-    module = module.eval()
-    with torch.no_grad(), _quiet(), _unharmed(module):
+    with torch.no_grad(), _quiet(), _unharmed(module), whole_traces():
+        module.eval()
         try:
             program = _export(module, example_inputs)
+            reads_values = _has_open_shapes(program)
         except Exception as error:
-            if not _is_data_dependent(error):
+            if _is_streamed(module):
                 raise _explain(error, module) from error
-            try:
-                program = _export(WithKnownValues(module, seed), example_inputs)
-            except Exception:  # the first error is about the user's own module
-                raise _explain(error, module) from error
+            reads_values = True
+        if reads_values and not _is_streamed(module):
+            program = _capture_as_eager(module, example_inputs, seed)
     program = fold_masks(fold_constants(mark_constants(program), seed))
     refuse_data_dependent_shapes(program)
     return without_assertions(program)
@@ -55,6 +59,52 @@ def _export(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedPr
     exported = torch.export.export(module, example_inputs, strict=False)
     program: ExportedProgram = exported.run_decompositions({})
     return program
+
+
+def _capture_as_eager(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int) -> ExportedProgram:
+    """Capture with the values that Python reads while the module runs in eager, and hold each of them true.
+
+    What is captured so is what eager does: libraries that do something else under export are not told of it.
+    """
+    try:
+        with _unharmed(module):
+            values = record(module, example_inputs, seed)
+    except Exception as error:
+        raise _explain(error, module) from error
+    replay(module, values, seed)
+    try:
+        program = _export(module, example_inputs)
+    except Exception as error:
+        raise _untraceable(error, module) from error
+    readings = sum(not isinstance(value, Tensor) for value in values)
+    assert len(claims_of(program.graph)) == readings, "each reading leaves a claim"
+    unproven = first_unproven(program)
+    if unproven is not None:
+        raise _data_dependent(unproven.where, unproven.what)
+    refuse_data_dependent_shapes(program)
+    return program
+
+
+def _is_streamed(module: nn.Module) -> bool:
+    """Whether the module's weights are not there, so that it cannot run."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return any(isinstance(tensor, FakeTensor) or tensor.is_meta for tensor in tensors)
+
+
+def _has_open_shapes(program: ExportedProgram) -> bool:
+    return any(_is_open(value) for node in program.graph.nodes for value in _values_of(node))
+
+
+def _values_of(node: fx.Node) -> Sequence[Any]:
+    value = node.meta.get("val")
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _is_open(value: Any) -> bool:
+    """Whether a value is a number, or has a shape, that nobody knows at export."""
+    if isinstance(value, Tensor):
+        return not all(isinstance(size, int) for size in value.shape)
+    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
 
 
 @contextmanager
@@ -98,32 +148,42 @@ def check_example_inputs(example_inputs: tuple[Tensor, ...]) -> None:
 def refuse_data_dependent_shapes(program: ExportedProgram) -> None:
     """Raise `ConversionRefused` at the first value whose shape is not known."""
     for node in program.graph.nodes:
-        value = node.meta.get("val")
-        for tensor in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(tensor, Tensor) and not all(isinstance(size, int) for size in tensor.shape):
-                raise _data_dependent(str(node.meta.get("stack_trace") or ""), str(node.target))
-            if isinstance(tensor, torch.SymInt | torch.SymFloat | torch.SymBool):
-                raise _data_dependent(str(node.meta.get("stack_trace") or ""), str(node.target))
+        if any(_is_open(value) for value in _values_of(node)):
+            raise _data_dependent(source_line(node), str(node.target))
 
 
-def _data_dependent(trace: str, op: str) -> ConversionRefused:
-    where = source_of_trace(trace)
+def _data_dependent(where: str, what: str) -> ConversionRefused:
     return ConversionRefused(
-        f"a shape or a branch depends on data{f' at {where}' if where else ''} ({op}). A phone needs static shapes: "
+        f"a shape or a branch depends on data{f' at {where}' if where else ''} ({what}). A phone needs static shapes: "
         "choose a fixed number of tokens (topk with a constant k), or state a capacity and mask what is not used"
     )
 
 
 def _explain(error: Exception, module: nn.Module) -> Exception:
     """The user's error for whatever capture raised."""
+    where = source_of_error(error)
     if _is_data_dependent(error):
-        return _data_dependent(_trace_text(error), _operator(_causes(error)))
+        return _data_dependent(where, _operator(_causes(error)))
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    where = source_of_trace(_trace_text(error))
     return UsageError(
         f"{type(module).__name__} does not run on its example inputs{f' at {where}' if where else ''}: "
         f"{type(error).__name__}: {first}"
     )
+
+
+def _untraceable(error: Exception, module: nn.Module) -> ConversionRefused:
+    """The refusal of a module that runs in eager, and that PyTorch cannot trace."""
+    where = source_of_error(error)
+    if _is_data_dependent(error):
+        return _data_dependent(where, _operator(_causes(error)))
+    return ConversionRefused(
+        f"{type(module).__name__} runs, but PyTorch cannot trace it{f' at {where}' if where else ''}: "
+        f"{_first_line(error)}. Write that line with operators on tensors alone"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -138,27 +198,18 @@ def _is_data_dependent(error: BaseException) -> bool:
 
 
 def _operator(chain: list[BaseException]) -> str:
-    return next((str(func) for error in chain if (func := getattr(error, "func", None))), type(chain[0]).__name__)
-
-
-def _trace_text(error: BaseException) -> str:
-    """Frames of the traceback in the form that graph nodes keep theirs."""
-    return "\n".join(
-        f'File "{frame.filename}", line {frame.lineno}, in {frame.name}\n    {frame.line}'
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "<" not in frame.filename and "tm_export/exporters" not in frame.filename
-    )
+    return next((str(func) for error in chain if (func := getattr(error, "func", None))), "an operator")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep export's own warnings, and its print-out of a graph that failed, from the user."""
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.fx", "torch._export")]
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.fx", "torch._export", "torch._subclasses")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.CRITICAL)
         try:
             yield
         finally:

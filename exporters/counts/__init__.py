@@ -1,0 +1,1 @@
+"""Counts that are known though they look as if they followed from data."""
