@@ -16,6 +16,8 @@ from torch.export import ExportedProgram
 from tm_export.exporters.constants import fold_constants, fold_masks, mark_constants
 from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.known_values import WithKnownValues
+from tm_export.exporters.rules.base import apply_rules
+from tm_export.exporters.rules.dropout import DropoutByMask
 from tm_export.exporters.source import source_of_trace
 
 _DATA_DEPENDENT = (
@@ -46,7 +48,8 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0
                 program = _export(WithKnownValues(module, seed), example_inputs)
             except Exception:  # the first error is about the user's own module
                 raise _explain(error, module) from error
-    program = fold_masks(fold_constants(mark_constants(program), seed))
+    program, _ = apply_rules(mark_constants(program), (DropoutByMask(),))  # draws what eager draws, in its order
+    program = fold_masks(fold_constants(program, seed))
     refuse_data_dependent_shapes(program)
     return without_assertions(program)
 
