@@ -20,6 +20,8 @@ from tm_export.exporters.counts.as_eager import record, replay
 from tm_export.exporters.counts.claims import claims_of
 from tm_export.exporters.counts.trials import first_unproven
 from tm_export.exporters.errors import ConversionRefused, UsageError
+from tm_export.exporters.rules.base import apply_rules
+from tm_export.exporters.rules.dropout import DropoutByMask
 from tm_export.exporters.source import source_line, source_of_error, whole_traces
 
 _DATA_DEPENDENT = (
@@ -50,7 +52,8 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0
             reads_values = True
         if reads_values and not _is_streamed(module):
             program = _capture_as_eager(module, example_inputs, seed)
-    program = fold_masks(fold_constants(mark_constants(program), seed))
+    program, _ = apply_rules(mark_constants(program), (DropoutByMask(),))  # draws what eager draws, in its order
+    program = fold_masks(fold_constants(program, seed))
     refuse_data_dependent_shapes(program)
     return without_assertions(program)
 

@@ -20,6 +20,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import CustomObjArgument, InputKind, InputSpec, TensorArgument
 
 from tm_export.exporters.arguments import bound_arguments
+from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.recipe import Step, step_of
 from tm_export.exporters.retrace import (
     KEEP,
@@ -31,6 +32,7 @@ from tm_export.exporters.retrace import (
     value_of,
     with_graph,
 )
+from tm_export.exporters.source import source_line
 
 MAX_ELEMENTS = 1 << 24
 """Larger results stay operations: an artifact should not grow by a table that one `full` makes."""
@@ -41,9 +43,18 @@ _INDEXING: Final = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.defaul
 
 _LIKE: Final = (
     torch.ops.aten.rand_like.default, torch.ops.aten.randn_like.default, torch.ops.aten.randint_like.default,
-    torch.ops.aten.randint_like.low_dtype,
+    torch.ops.aten.randint_like.low_dtype, torch.ops.aten.exponential.default, torch.ops.aten.bernoulli.p,
+    torch.ops.aten.normal_functional.default, torch.ops.aten.uniform.default, torch.ops.aten.geometric.default,
+    torch.ops.aten.log_normal.default, torch.ops.aten.cauchy.default, torch.ops.aten.random.default,
 )  # fmt: skip
-"""Random draws that read an input, but only its shape."""
+"""Random draws that read an input, but only its shape: `empty_like(x).exponential_()` is one of them."""
+
+_OF_DATA: Final = (
+    torch.ops.aten.multinomial.default, torch.ops.aten.bernoulli.default, torch.ops.aten.bernoulli.Tensor,
+    torch.ops.aten.normal.Tensor_float, torch.ops.aten.normal.float_Tensor, torch.ops.aten.normal.Tensor_Tensor,
+    torch.ops.aten.poisson.default, torch.ops.aten.binomial.default,
+)  # fmt: skip
+"""Random draws whose distribution is what an input says."""
 
 _ELEMENTWISE: Final = (
     torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor, torch.ops.aten.mul.Tensor, torch.ops.aten.div.Tensor,
@@ -74,7 +85,8 @@ def mark_constants(program: ExportedProgram) -> ExportedProgram:
 def fold_constants(program: ExportedProgram, seed: int) -> ExportedProgram:
     """Replace every value that needs neither inputs nor weights by a constant.
 
-    Random operators are drawn in graph order from `seed`.
+    Random operators are drawn in graph order from `seed`. Raises `ConversionRefused` for a draw from a distribution
+    that depends on the inputs.
     """
     known: dict[fx.Node, Any] = {
         node: torch.from_numpy(constant)
@@ -86,10 +98,21 @@ def fold_constants(program: ExportedProgram, seed: int) -> ExportedProgram:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         program = _fold(program, known)
+    _refuse_draws_of_data(program)
     unread = [
         n for n in placeholders_of(program.graph) if not n.users and (n in generators or constant_of(n) is not None)
     ]
     return _without_inputs(program, unread)
+
+
+def _refuse_draws_of_data(program: ExportedProgram) -> None:
+    for node in program.graph.nodes:
+        if node.target in _OF_DATA:
+            raise ConversionRefused(
+                f"random numbers are drawn by {node.target} at {source_line(node) or node.name} from a distribution "
+                "that depends on the inputs, and so cannot be drawn at export: draw evenly (torch.rand, "
+                "torch.empty_like(p).exponential_()) and compare, as in torch.rand_like(p) < p or (p / q).argmax(-1)"
+            )
 
 
 def fold_weights(program: ExportedProgram) -> tuple[ExportedProgram, Step | None]:

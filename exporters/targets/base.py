@@ -134,8 +134,10 @@ def refusal(target: str, program: ExportedProgram, error: BaseException) -> Conv
                 f"{target} has no operator for {node.target} at {source_line(node) or node.name}: "
                 "write it in other operators"
             )
-    first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-    return ConversionRefused(f"{target} conversion failed: {type(error).__name__}: {first}")
+    return ConversionRefused(
+        f"{target}'s converter fails on this model and does not say at which operator: leave out parts of it until it "
+        "exports, and write what is left out in other operators (--debug shows the converter's own words)"
+    )
 
 
 def _names(node: fx.Node, text: str) -> bool:

@@ -17,6 +17,8 @@ from tm_export.exporters.lowering.cost import COREML, COREML_HALF, PORTABLE, XNN
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.conv3d import Conv3dByFrames
+from tm_export.exporters.rules.integers import INTEGERS
+from tm_export.exporters.rules.running_product import ProductByDoubling
 from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Function, Legalized, Placement, refusal
 from tm_export.exporters.targets.packed_constants import refuse_unpacked_constants
@@ -55,7 +57,7 @@ class ExecutorchTarget:
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """What its kernels take; for XNNPACK, the forms that its partitioner takes."""
-        program, _ = apply_rules(program, (Conv3dByFrames(),))
+        program, _ = apply_rules(program, (Conv3dByFrames(), ProductByDoubling(), *INTEGERS))
         return legalize_for_xnnpack(program) if options.backend == "xnnpack" else Legalized(program)
 
     def artifact(self, stem: str, variant: str) -> str:
@@ -109,9 +111,9 @@ class ExecutorchTarget:
 
 def _partitioners(options: ExportOptions) -> list[Any]:
     if options.backend == "xnnpack":
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from tm_export.exporters.targets.xnnpack_partition import LoadablePartitioner
 
-        return [XnnpackPartitioner()]
+        return [LoadablePartitioner()]
     if options.backend == "coreml":
         return [_coreml_partitioner(options)]
     return []

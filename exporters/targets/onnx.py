@@ -18,6 +18,9 @@ from tm_export.exporters.errors import UsageError
 from tm_export.exporters.lowering.cost import ONNX_CPU, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
+from tm_export.exporters.rules.attention import AttentionOverOneBatch
+from tm_export.exporters.rules.base import apply_rules
+from tm_export.exporters.rules.running_product import ProductByDoubling
 from tm_export.exporters.targets.base import Function, Legalized, Placement, Signature, refusal
 from tm_export.exporters.targets.onnx_data import WEIGHTS, write_external_data
 from tm_export.exporters.targets.onnx_narrow import with_narrow_weights
@@ -49,7 +52,8 @@ class OnnxTarget:
         return str(dtype).removeprefix("torch.")
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
-        """Only what follows from weights alone is computed: the exporter takes ATen as it is."""
+        """Two operators that the exporter lacks are written out, and what follows from weights alone is computed."""
+        program, _ = apply_rules(program, (AttentionOverOneBatch(), ProductByDoubling()))
         program, step = fold_weights(program)
         return Legalized(program, Recipe(step))
 

@@ -109,6 +109,18 @@ class OnnxRuntimeEngine:
         return options
 
 
+@dataclass(frozen=True)
+class OnnxRuntimeDefaultEngine(OnnxRuntimeEngine):
+    """ONNX Runtime as an app opens a file that it knows nothing of: all graph optimisations, weights packed.
+
+    Optimisations fuse operators, and have broken programs that are right without them (onnxruntime#25855: a layer
+    norm whose gain is broadcast), so that what `OnnxRuntimeEngine` computes does not prove what an app will see.
+    """
+
+    weights: Literal["mapped", "packed"] = "packed"
+    name = "onnxruntime-default"
+
+
 def _session(model: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from tm_export.runtime.engines import Engine, EngineError, Session, choose_engine, engines_for, open_session
-from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
+from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeDefaultEngine, OnnxRuntimeEngine
 from tm_export.runtime.manifest import (
     Block,
     BlockRef,
@@ -269,7 +269,8 @@ def test_executorch_runs_in_as_many_threads_as_it_is_told(tmp_path: Path) -> Non
 
 def test_mapped_and_packed_weights_compute_the_same(tmp_path: Path) -> None:
     path = save_onnx(tmp_path / "block.onnx")
-    mapped, packed = (OnnxRuntimeEngine(1, weights) for weights in ("mapped", "packed"))
+    mapped, packed = OnnxRuntimeEngine(1), OnnxRuntimeDefaultEngine(1)
+    assert (mapped.weights, packed.weights, packed.name) == ("mapped", "packed", "onnxruntime-default")
     with mapped.open(path, variant(path)) as one, packed.open(path, variant(path)) as other:
         for name, array in one.run(INPUTS).items():
             np.testing.assert_allclose(array, other.run(INPUTS)[name], rtol=1e-6)

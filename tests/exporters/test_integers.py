@@ -1,0 +1,51 @@
+"""Integers on ExecuTorch: remainders, sums, powers and shifts as Python has them, not as C or floats do."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from programs import operators, program_of, run
+from torch import Tensor
+
+from tm_export.exporters.rules.base import apply_rules
+from tm_export.exporters.rules.integers import INTEGERS
+from tm_export.exporters.rules.running_product import ProductByDoubling
+
+LARGE = {torch.int8: 127, torch.int32: 2**31 - 1, torch.int64: 2**40 + 7}
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "remainder": lambda x: torch.stack([x % divisor for divisor in (1, 3, -3, 7, -7)]),
+    "sum": lambda x: x.sum(-1),
+    "sum of all": lambda x: x.reshape(2, -1).sum(),
+    "sum that stays": lambda x: x.reshape(2, -1).sum((0, 1), keepdim=True),
+    "narrow sum": lambda x: x.sum(-1, dtype=x.dtype),
+    "power": lambda x: x**3,
+    "shifts": lambda x: torch.stack([x << 2, x >> 1, x >> 5]),
+    "running product": lambda x: x.cumprod(-1, dtype=x.dtype),
+}
+GONE = {"remainder", "sum", "pow", "__lshift__", "__rshift__", "cumprod"}
+
+
+@pytest.mark.parametrize("dtype", LARGE, ids=str)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_same_integers_without_the_operator(name: str, dtype: torch.dtype) -> None:
+    large = LARGE[dtype]
+    x = torch.tensor([7, -7, 8, -8, 5, -1, 0, large, -large, large], dtype=dtype)
+    before = program_of(FUNCTIONS[name], x)
+    after, firings = apply_rules(before, (*INTEGERS, ProductByDoubling()))
+    assert any(firing.fired for firing in firings)
+    assert torch.equal(run(after, x)[0], FUNCTIONS[name](x))
+    assert not GONE & set(operators(after))
+
+
+@pytest.mark.parametrize("dtype", LARGE, ids=str)
+def test_remainders_are_pythons_for_all_signs(dtype: torch.dtype) -> None:
+    pairs = [(a, b) for a, b in itertools.product(range(-9, 10), range(-4, 5)) if b]
+    a, b = (torch.tensor(side, dtype=dtype) for side in zip(*pairs, strict=True))
+    program, _ = apply_rules(program_of(lambda a, b: a % b, a, b), INTEGERS)
+    assert run(program, a, b)[0].tolist() == [a % b for a, b in pairs]
+
+
+def test_remainders_of_floats_stay() -> None:
+    _, firings = apply_rules(program_of(lambda x: x % 0.7, torch.randn(4)), INTEGERS)
+    assert [firing.reason for firing in firings] == ["not of integers"]
