@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.zoo import ZOO
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import ExportError
-from tm_export.exporters.load_source import source_of, source_of_module
+from tm_export.exporters.load_source import source_of
+from tm_export.exporters.module_source import source_of_module
 from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.progress import SilentProgress
 from tm_export.exporters.sources import ModelSource

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from tm_export.exporters.bundle import Bundle, write_bundle
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.load_source import Modules, source_of, source_of_module
+from tm_export.exporters.load_source import source_of
+from tm_export.exporters.module_source import Modules, source_of_module
 from tm_export.exporters.options import (
     Backend,
     Effort,
@@ -31,7 +33,7 @@ __all__ = ["Bundle", "export", "export_source"]
 
 def export(
     module: Modules | str,
-    example_inputs: Tensor | tuple[Tensor, ...] | list[Tensor] | None = None,
+    example_inputs: Tensor | Sequence[Any] | Mapping[str, Any] | None = None,
     *,
     target: str = "onnx",
     out: str | Path = "out",
@@ -54,9 +56,10 @@ def export(
     """Compile a model for a target, and verify it against PyTorch.
 
     Args:
-        module: a module, a dict of variants by name that take the same inputs, a registry model's name, or
+        module: a module or `torch.export` program, a dict of variants by name, a registry model's name, or
             `FILE.py:FUNC`.
-        example_inputs: a tensor, or several as `forward` takes them; left out for a model that is named.
+        example_inputs: a tensor, or a tuple of what `forward` takes, or a dict of it by name; left out for a model
+            that is named.
         target: `coreml`, `onnx` or `executorch`.
         out: the bundle goes to `<out>/<name>-<target>/`.
         precision: `fp32` or `fp16`; None is the target's own default.
@@ -132,5 +135,5 @@ def export_source(
 
 
 def _class_name(module: Modules) -> str:
-    first: nn.Module | None = next(iter(module.values()), None) if isinstance(module, Mapping) else module
+    first = next(iter(module.values()), None) if isinstance(module, Mapping) else module
     return type(first).__name__.lower()

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ tm-export -m my_model.py:build --target onnx --target executorch -o out
 
 tm-export -m tinychart-3b --checkpoint DIR --target coreml --dry-run
 
-build() returns (module, example_inputs): an nn.Module and a tensor or a tuple of tensors.
+build() returns (module, example_inputs): an nn.Module and a tensor, or a tuple or dict of them.
 
 [bold]Exit codes[/bold]
 
@@ -225,9 +225,13 @@ def _answer_or_complain(request: Request, complaints: Complaints) -> int:
         return complaints.fail(str(error), error.exit_code)
     except Exception as error:
         return complaints.defect(error, "tm-export or in a converter")
+    failures = answer.get("failures", ())
     if request.as_json:
-        print(json.dumps({"exit_code": ExitCode.OK, **answer}, indent=2))
-    return ExitCode.OK
+        first = {"exit_code": failures[0]["exit_code"], "error": failures[0]["error"]} if failures else {}
+        print(json.dumps({"exit_code": ExitCode.OK, **first, **answer}, indent=2))
+    for failure in failures:
+        complaints.say(failure["error"])
+    return int(failures[0]["exit_code"]) if failures else ExitCode.OK
 
 
 def _answer(request: Request) -> Mapping[str, Any]:
@@ -246,6 +250,8 @@ def _answer(request: Request) -> Mapping[str, Any]:
     progress = _progress(request)
     if source.weights == "seeded":
         progress.say(f"the weights of {source.name} are seeded, not trained: it runs, but its outputs mean nothing")
+    for note in source.notes:
+        progress.say(note)
     return _plan(request, source, progress) if request.dry_run else _export(request, source, progress)
 
 
@@ -256,8 +262,8 @@ def _export(request: Request, source: ModelSource, progress: Progress) -> Mappin
 
     for target in request.targets:
         refuse_foreign_folder(bundle_path(request.out, source.name, target), force=request.force)
-    bundles = []
-    for target in request.targets:
+
+    def export(target: str) -> Mapping[str, Any]:
         progress.say(f"exporting {source.name} to {target}")
         bundle = export_source(
             source,
@@ -269,8 +275,25 @@ def _export(request: Request, source: ModelSource, progress: Progress) -> Mappin
             max_regions=request.max_regions,
             progress=progress,
         )
-        bundles.append(_told(bundle, request))
-    return {"bundles": bundles}
+        return _told(bundle, request)
+
+    return _for_each_target(request, "bundles", export)
+
+
+def _for_each_target(request: Request, what: str, act: Callable[[str], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What became of each target; one that fails keeps none of the others from being tried.
+
+    Raises the error itself where only one target is asked for.
+    """
+    if len(request.targets) == 1:
+        return {what: [act(request.targets[0])]}
+    done, failures = [], []
+    for target in request.targets:
+        try:
+            done.append(act(target))
+        except ExportError as error:
+            failures.append({"target": target, "exit_code": int(error.exit_code), "error": f"{target}: {error}"})
+    return {what: done, **({"failures": failures} if failures else {})}
 
 
 def _told(bundle: Bundle, request: Request) -> Mapping[str, Any]:
@@ -309,8 +332,7 @@ def _plan(request: Request, source: ModelSource, progress: Progress) -> Mapping[
     from tm_export.exporters.tables import blocks_table, merges_table
     from tm_export.exporters.targets.base import find_target
 
-    plans = []
-    for name in request.targets:
+    def plan_for(name: str) -> Mapping[str, Any]:
         target = find_target(name)
         planned = plan(source, target, request.options, progress)
         path = bundle_path(request.out, source.name, name)
@@ -335,16 +357,15 @@ def _plan(request: Request, source: ModelSource, progress: Progress) -> Mapping[
         ]
         _show(request, merges_table(merges), "", blocks_table(blocks), "")
         _show(request, f"would write to {path}: {', '.join(artifacts)}")
-        plans.append(
-            {
-                "path": str(path),
-                "target": name,
-                "artifacts": artifacts,
-                "blocks": blocks,
-                "merges": [site.model_dump(mode="json") for site in merges],
-            }
-        )
-    return {"plans": plans}
+        return {
+            "path": str(path),
+            "target": name,
+            "artifacts": artifacts,
+            "blocks": blocks,
+            "merges": [site.model_dump(mode="json") for site in merges],
+        }
+
+    return _for_each_target(request, "plans", plan_for)
 
 
 def _list(request: Request) -> Mapping[str, Any]:

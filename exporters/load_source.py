@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 import torch
-from torch import Tensor, nn
 
-from tm_export.exporters.capture import check_example_inputs
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.fake_module import fake_module
+from tm_export.exporters.module_source import describe, source_of_module
 from tm_export.exporters.sources import ComponentSource, HostSource, ModelSource
 from tm_export.exporters.user_function import call_user_function
 from tm_export.exporters.weights import CheckpointWeights
@@ -26,17 +23,8 @@ from tm_export.runtime.manifest import ChartQa, TextToVideo
 
 OWN_SIZE: Final = ModelSize()
 
-COMPONENT = "model"
-"""What the one component of a user's own module is called."""
-
-VARIANT = "full"
-"""What its one variant is called, where the user gives a module and no dict of variants."""
-
 TOKENIZER: Final = "host/tokenizer.json"
 """Where a bundle has the tokenizer of a model that takes prompts."""
-
-Modules = nn.Module | Mapping[str, nn.Module]
-"""A module, or several variants by name that take the same inputs."""
 
 
 def source_of(
@@ -49,8 +37,8 @@ def source_of(
     """The source of what `-m MODEL` names.
 
     Args:
-        model: a name in the registry, or `FILE.py:FUNC`, where `FUNC()` returns `(module, example_inputs)`:
-            an `nn.Module`, or a dict of them by variant, and a tensor or a tuple or list of tensors.
+        model: a name in the registry, or `FILE.py:FUNC`, where `FUNC()` returns `(module, example_inputs)` as
+            `source_of_module` takes them.
         seed: for a registry model's example inputs, and for what `FUNC` draws.
         checkpoint: a registry model's weights, a file or a folder.
         components: those of the model that are wanted; all if none is named.
@@ -60,6 +48,11 @@ def source_of(
         UsageError: there is no such thing, or it does not give what it should. Of a checkpoint only the headers
             are read here; a damaged tensor is found when its block is emitted.
     """
+    if model.endswith((".pt2", ".pt", ".pth")):
+        raise UsageError(
+            f"{model} is opened by unpickling, which may run code, and has no example inputs: load it in a function of "
+            "your own, which returns (torch.export.load(FILE), example_inputs), and give that as FILE.py:FUNC"
+        )
     if ":" not in model and not model.endswith(".py"):
         return _source_of_registry(model, seed, checkpoint, components, size)
     if size != OWN_SIZE:
@@ -71,41 +64,13 @@ def source_of(
     returned = call_user_function(Path(file), function)
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         raise UsageError(
-            f"what {model} returned is {_describe(returned)}: return (module, example_inputs), an nn.Module "
-            "(or a dict of them by variant) and a tensor or a tuple of tensors"
+            f"what {model} returned is {describe(returned)}: return (module, example_inputs), an nn.Module "
+            "(or a dict of them by variant) and a tensor, a tuple or a dict of tensors"
         )
     modules, example_inputs = returned
     source = source_of_module(modules, example_inputs, f"{Path(file).stem}-{function}")
     _chosen(model, source.components, components)
     return source
-
-
-def source_of_module(modules: Modules, example_inputs: object, name: str) -> ModelSource:
-    """The source of a module in hand, or of several variants; its only component is called `model`.
-
-    Args:
-        modules: what to export.
-        example_inputs: a tensor, or a tuple or list of tensors, as `forward` takes them by position.
-        name: what the model is called.
-
-    Raises:
-        UsageError: one of the three is of the wrong kind, or a weight or an input is NaN.
-    """
-    _check_name("model", name)
-    variants = _check_variants(modules, name)
-    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
-    if not isinstance(inputs, tuple | list):
-        raise UsageError(f"the example inputs of {name} are {_describe(inputs)}: give a tensor, or a tuple of tensors")
-    check_example_inputs(tuple(inputs))
-    for variant, module in variants.items():
-        _check_weights(variant, module)
-    component = ComponentSource(
-        name=COMPONENT,
-        variants={variant: partial(_given, module) for variant, module in variants.items()},
-        example_inputs=tuple(inputs),
-        input_names=_input_names(next(iter(variants.values())), len(inputs)),
-    )
-    return ModelSource(name=name, components=(component,), weights="module")
 
 
 _Named = TypeVar("_Named", ComponentSpec, ComponentSource)
@@ -204,58 +169,3 @@ def _with_twin(component: ComponentSource, model: str | None, twin: ComponentSpe
     if component.weights is None or model is None or twin is None:
         return component
     return replace(component, twin=(model, _registry_component(twin, seed, None)))
-
-
-def _given(module: nn.Module) -> nn.Module:
-    return module
-
-
-def _check_variants(modules: Modules, name: str) -> dict[str, nn.Module]:
-    variants: dict[str, nn.Module] = dict(modules) if isinstance(modules, Mapping) else {VARIANT: modules}
-    if not variants:
-        raise UsageError(f"{name} has no variants: give at least one module")
-    for variant, module in variants.items():
-        _check_name("variant", variant)
-        if not isinstance(module, nn.Module):
-            raise UsageError(
-                f"variant {variant!r} of {name} is {_describe(module)}: give an nn.Module, or a dict of them"
-            )
-    return variants
-
-
-def _check_name(kind: str, name: object) -> None:
-    """Raise `UsageError` unless the name can be a file's on any system."""
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w. -]*", name):
-        raise UsageError(f"{kind} name {name!r} cannot name a file: use letters, digits, '-', '_', '.' and spaces")
-
-
-def _check_weights(variant: str, module: nn.Module) -> None:
-    """Raise `UsageError` at the first weight that is no number; a mask in a buffer may well be infinite."""
-    for name, parameter in module.named_parameters():
-        if not parameter.is_meta and not parameter.isfinite().all():
-            raise UsageError(f"parameter {name!r} of variant {variant!r} holds NaN or infinity: give finite weights")
-    for name, buffer in module.named_buffers():
-        if not buffer.is_meta and buffer.isnan().any():
-            raise UsageError(f"buffer {name!r} of variant {variant!r} holds NaN: give it numbers")
-
-
-def _input_names(module: nn.Module, count: int) -> tuple[str, ...]:
-    """The names of the parameters of `forward`; what `*args` takes is numbered."""
-    signature = inspect.signature(module.forward)
-    try:
-        bound = signature.bind(*range(count)).arguments
-    except TypeError as error:
-        raise UsageError(
-            f"{type(module).__name__}.forward{signature} does not take {count} example inputs: {error}"
-        ) from error
-    names: list[str] = []
-    for name, value in bound.items():
-        names.extend([name] if isinstance(value, int) else [f"{name}_{index}" for index in range(len(value))])
-    return tuple(names)
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, tuple | list):
-        items = ", ".join(type(item).__name__ for item in value)
-        return f"a {type(value).__name__} of {len(value)} ({items})"
-    return "None" if value is None else f"of type {type(value).__name__}"

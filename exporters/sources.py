@@ -61,3 +61,5 @@ class ModelSource:
     components: tuple[ComponentSource, ...]
     weights: Literal["seeded", "trained", "checkpoint", "module", "none"]
     host: HostSource | None = None
+    notes: tuple[str, ...] = ()
+    """What the user is to be told before the export."""

@@ -18,6 +18,8 @@ import torch.utils._pytree as pytree
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tm_export.exporters.evaluation import evaluated
+
 aten = torch.ops.aten
 
 _ORDERS: Final = (aten.topk.default, aten.sort.default, aten.sort.stable)
@@ -71,7 +73,7 @@ def run_eager(
     Raises whatever the module raises.
     """
     given = [value.detach().clone() for value in inputs]
-    with _undone(module), _with_weights(module, stored):
+    with evaluated(module), _with_weights(module, stored):
         return run_watched(lambda: module(*given), seed, forced)
 
 
@@ -84,22 +86,6 @@ def run_watched(call: Callable[[], Any], seed: int, forced: Mapping[int, Tensor]
             returned = call()
     outputs = tuple(leaf.detach().clone() for leaf in pytree.tree_leaves(returned) if isinstance(leaf, Tensor))
     return EagerRun(outputs, tuple(mode.calls), tuple(dict.fromkeys(mode.draws)))
-
-
-@contextmanager
-def _undone(module: nn.Module) -> Iterator[None]:
-    """Evaluate, and put back afterwards which parts were training, and what the buffers held."""
-    training = [(part, part.training) for part in module.modules()]
-    held = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    module.eval()
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in held:
-                buffer.copy_(value)
-        for part, was_training in training:
-            part.training = was_training
 
 
 @contextmanager

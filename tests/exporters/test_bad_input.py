@@ -183,7 +183,7 @@ def test_module_that_does_not_run_on_its_inputs_is_refused_with_its_line(refused
 
 def test_nan_in_weights_and_inputs_is_refused(refused: Refused, models: Path) -> None:
     assert "parameter 'bias'" in refused("-m", f"{models}:nan_weight", "--target", "onnx")
-    assert "example input 0 holds NaN" in refused("-m", f"{models}:nan_input", "--target", "onnx")
+    assert "example input 'x' holds NaN" in refused("-m", f"{models}:nan_input", "--target", "onnx")
 
 
 @pytest.mark.parametrize(

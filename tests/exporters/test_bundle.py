@@ -14,7 +14,7 @@ from torch import nn
 from tm_export.exporters.bundle import Bundle, bundle_path, write_bundle
 from tm_export.exporters.compile import Compiled
 from tm_export.exporters.errors import BudgetExceeded, ParityFailed, UsageError
-from tm_export.exporters.load_source import source_of_module
+from tm_export.exporters.module_source import source_of_module
 from tm_export.exporters.records import ExportReport, ParityRecord, PlacementRecord, StageRecord
 from tm_export.exporters.staging import Staging
 from tm_export.runtime.manifest import (

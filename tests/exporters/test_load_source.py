@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.load_source import source_of, source_of_module
+from tm_export.exporters.load_source import source_of
+from tm_export.exporters.module_source import source_of_module
 from tm_export.models.model_size import ModelSize
 from tm_export.models.registry import ComponentSpec, find_model
 from tm_export.runtime.manifest import ChartQa
@@ -142,14 +143,14 @@ def test_two_files_of_one_name_do_not_share_a_module(tmp_path: Path) -> None:
             ["variant name 'a/b'", "use letters"],
         ),
         (
-            "import torch\ndef build():\n    return torch.nn.Identity(), {'x': torch.ones(1)}\n",
+            "import torch\ndef build():\n    return torch.nn.Linear(2, 2), {'x': torch.ones(1), 'y': torch.ones(1)}\n",
             "build",
-            ["of type dict", "give a tensor, or a tuple of tensors"],
+            ["Linear does not run on its example inputs: TypeError: linear()"],
         ),
         (
             "import torch\ndef build():\n    return torch.nn.Identity(), (torch.ones(1), 3)\n",
             "build",
-            ["example input 1 is a int"],
+            ["Identity.forward", "does not take 2 example inputs"],
         ),
         (
             "import torch\ndef build():\n    return torch.nn.Identity(), ()\n",
@@ -164,7 +165,7 @@ def test_two_files_of_one_name_do_not_share_a_module(tmp_path: Path) -> None:
         (
             "import torch\ndef build():\n    return torch.nn.Identity(), torch.tensor([1.0, float('nan')])\n",
             "build",
-            ["example input 0", "NaN"],
+            ["example input 'input'", "NaN"],
         ),
         (
             "import torch\ndef build():\n    m = torch.nn.Linear(2, 2)\n"
