@@ -15,20 +15,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from tm_export.exporters.constants import fold_weights
 from tm_export.exporters.decompose import decompose
+from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.lowering.cost import COREML, COREML_HALF, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
-from tm_export.exporters.retrace import arguments, is_float, placeholders_of, value_of, with_graph
-from tm_export.exporters.rules.base import apply_rules
+from tm_export.exporters.retrace import arguments, is_float, value_of
+from tm_export.exporters.rules.base import No, apply_rules
+from tm_export.exporters.rules.coreml import COREML_RULES
 from tm_export.exporters.rules.gelu import GeluByTanh
 from tm_export.exporters.rules.spelling import SPELLING
+from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Function, Legalized, Placement, refusal
+from tm_export.exporters.targets.coreml_border import LEAST_RANK, border_dtype, with_border
+from tm_export.exporters.targets.coreml_integers import widened
 
 OFF_NEURAL_ENGINE: Final = frozenset({
     "topk", "gather", "gather_along_axis", "gather_nd", "scatter", "scatter_along_axis", "scatter_nd", "argsort",
@@ -45,6 +50,7 @@ class CoremlTarget:
 
     name = "coreml"
     suffix = ".mlpackage"
+    least_rank = LEAST_RANK
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp16 unless fp32 is asked for."""
@@ -55,13 +61,12 @@ class CoremlTarget:
         return COREML_HALF if self.precision(options) == "fp16" else COREML
 
     def dtype(self, dtype: torch.dtype) -> str:
-        """As in PyTorch, but that integers have 32 bits."""
-        widened = (torch.int64, torch.int16, torch.uint8, torch.bool)
-        return "int32" if dtype in widened else str(dtype).removeprefix("torch.")
+        """Floats and integers of 32 bits; a truth value is the integer 0 or 1."""
+        return str(border_dtype(dtype)).removeprefix("torch.")
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """Write out what coremltools gets wrong, and compute what follows from weights alone."""
-        program, _ = apply_rules(program, (GeluByTanh(), *SPELLING))
+        program = _spelled(widened(program))
         program, step = fold_weights(program)
         return Legalized(program, Recipe(step))
 
@@ -99,6 +104,7 @@ class CoremlTarget:
             shutil.move(whole, path)
 
     def _convert(self, function: Function, options: ExportOptions) -> Any:
+        import tm_export.exporters.targets.coreml_operators  # noqa: F401  # registers them
         from tm_export.runtime.coremltools_alone import coremltools as ct
 
         half = self.precision(options) == "fp16"
@@ -108,8 +114,8 @@ class CoremlTarget:
 
             pipeline.append_pass(NARROW_WEIGHTS)
         precision = ct.transform.FP16ComputePrecision(_may_be_half) if half else ct.precision.FLOAT32
-        program, _ = apply_rules(decompose(function.program, _coremltools_knows), SPELLING)
-        program = _named_inputs(program, function.signature.inputs)
+        program = _spelled(decompose(function.program, _coremltools_knows))
+        program = with_border(program, function.signature.inputs)
         try:
             return ct.convert(
                 program,
@@ -121,7 +127,7 @@ class CoremlTarget:
                 skip_model_load=True,
             )
         except Exception as error:  # coremltools raises whatever comes, bare AssertionErrors among it
-            raise refusal("Core ML", program, error) from error
+            raise _refusal(program, error) from error
 
     def seal(self, folder: Path) -> None:
         """Derive the identifiers of a package anew from its contents."""
@@ -139,6 +145,47 @@ class CoremlTarget:
         counts = Counter(operators)
         outside = {name: counts[name] for name in sorted(counts) if name in OFF_NEURAL_ENGINE}
         return Placement(regions=regions, operators=dict(sorted(counts.items())), outside=outside)
+
+
+_RULES: Final = (GeluByTanh(), *SPELLING, *COREML_RULES)
+
+
+def _spelled(program: ExportedProgram) -> ExportedProgram:
+    """Apply the rules as long as one fires: what one writes, another may have to write out further."""
+    by_op = {op: [rule for rule in _RULES if op in rule.pattern] for rule in _RULES for op in rule.pattern}
+    for _ in range(4):  # none is written in itself, and no chain is longer
+        if all(isinstance(rule.check(node), No) for node in program.graph.nodes for rule in by_op.get(node.target, ())):
+            break
+        program, _ = apply_rules(program, _RULES)
+    return program
+
+
+def _refusal(program: ExportedProgram, error: Exception) -> ConversionRefused:
+    """What coremltools stumbled over, in our words: the operator that it was converting when it raised.
+
+    Its own text is left out: it speaks of operators that the user has not written.
+    """
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "call_function"}
+    trace = error.__traceback__
+    at = None
+    while trace is not None:
+        local = trace.tb_frame.f_locals.get("node")
+        at = nodes.get(getattr(local, "name", None) or "", at)
+        trace = trace.tb_next
+    if at is None:
+        too_deep = next(
+            (n for n in nodes.values() if isinstance(n.meta.get("val"), Tensor) and value_of(n).dim() > 5), None
+        )
+        if too_deep is None:
+            return refusal("Core ML", program, error)
+        return ConversionRefused(
+            f"Core ML has tensors of at most 5 dimensions: {too_deep.target} makes one of {value_of(too_deep).dim()} "
+            f"at {source_line(too_deep) or too_deep.name}: merge dimensions before it, with reshape or flatten"
+        )
+    return ConversionRefused(
+        f"Core ML has no operator for {at.target} with these arguments at {source_line(at) or at.name}: "
+        "write it in other operators"
+    )
 
 
 def _may_be_half(operation: Any) -> bool:
@@ -163,27 +210,6 @@ def _coremltools_knows(op: OpOverload) -> bool:
     )
 
 
-def _named_inputs(program: ExportedProgram, names: tuple[str, ...]) -> ExportedProgram:
-    """Give the user's inputs their public names: coremltools takes them from the graph, which has them in small.
-
-    Those of 8 bits get 32, since Core ML takes no others for integers.
-    """
-    specs = list(program.graph_signature.input_specs)
-    nodes = {node.name: node for node in placeholders_of(program.graph)}
-    public = iter(names)
-    for i, spec in enumerate(specs):
-        if spec.kind is InputKind.USER_INPUT:
-            node, name = nodes[spec.arg.name], next(public)
-            for other in program.graph.nodes:
-                if other.name == name and other is not node:
-                    other._rename(f"{name}_value")
-            node.name = node.target = name
-            if value_of(node).dtype is torch.uint8:
-                node.meta["val"] = value_of(node).to(torch.int32)
-            specs[i] = InputSpec(spec.kind, TensorArgument(name), spec.target)
-    return with_graph(program, program.graph_module, specs, program.graph_signature.output_specs)
-
-
 def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]:
     """Outputs by name; floats leave in fp32, whatever the precision inside."""
     import numpy as np
@@ -192,7 +218,7 @@ def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]
 
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     return [
-        ct.TensorType(name=name, dtype=np.float32) if is_float(node) else ct.TensorType(name=name)
+        ct.TensorType(name=name, dtype=np.float32 if is_float(node) else np.int32)
         for name, node in zip(names, arguments(output)[0], strict=True)
     ]
 
