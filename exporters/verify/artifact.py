@@ -23,7 +23,7 @@ from tm_export.exporters.verify.parity import Subject, check_parity
 from tm_export.exporters.verify.replay import run_lowered
 from tm_export.exporters.worker import save_block, start_emission
 from tm_export.runtime import manifest
-from tm_export.runtime.engines import engines_for
+from tm_export.runtime.engines import engines_to_verify
 from tm_export.runtime.engines.base import Engine, EngineError
 
 PROBE: Final = "probe"
@@ -81,7 +81,7 @@ def check_artifact(artifact: Artifact, cases: Sequence[Case], target: Target, ga
     """Compare the file, on each of its target's engines, with the reference of each case."""
     probe, inputs = artifact.probe, [case.inputs for case in cases]
     records: list[ParityRecord] = []
-    for engine in engines_for(target.name):
+    for engine in engines_to_verify(target.name):
         exposed: Sequence[tuple[Tensor, ...] | None] = [None] * len(cases)
         if probe is not None:
             exposed = run_artifact(engine, probe.path, probe.variant, inputs)

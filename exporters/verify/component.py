@@ -37,7 +37,7 @@ from tm_export.exporters.verify.gates import Gate, gate_for
 from tm_export.exporters.verify.parity import WHOLE, Subject, check_parity, records_of, with_decisions
 from tm_export.exporters.verify.replay import Decision, Reference, Replay, reference_of, replay
 from tm_export.runtime import manifest
-from tm_export.runtime.engines import engines_for
+from tm_export.runtime.engines import engines_to_verify
 from tm_export.runtime.engines.base import Engine
 
 
@@ -110,7 +110,7 @@ class _Check:
         records, probes, example = self._each_block()
         cases = cases or (example,)
         if len(self.component.blocks) > 1:
-            for engine in engines_for(self.target.name):
+            for engine in engines_to_verify(self.target.name):
                 records += self._composed(engine, cases, probes)
         return records, cases[0]
 

@@ -11,7 +11,16 @@ from typing import Any
 from tm_export.runtime.engines.base import Engine, EngineError, EngineUnavailable, Session
 from tm_export.runtime.manifest import Manifest
 
-__all__ = ["Engine", "EngineError", "EngineUnavailable", "Session", "choose_engine", "engines_for", "open_session"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "EngineUnavailable",
+    "Session",
+    "choose_engine",
+    "engines_for",
+    "engines_to_verify",
+    "open_session",
+]
 
 # Named, not imported: each engine's libraries are heavy, and a program seldom needs more than one.
 _ENGINES = {
@@ -19,6 +28,8 @@ _ENGINES = {
     "onnx": (("onnx_runtime", "OnnxRuntimeEngine"),),
     "executorch": (("executorch", "ExecuTorchEngine"),),
 }
+
+_AS_APPS_OPEN = {"onnx": (("onnx_runtime", "OnnxRuntimeDefaultEngine"),)}
 
 
 def engines_for(target: str) -> tuple[Engine, ...]:
@@ -31,6 +42,17 @@ def engines_for(target: str) -> tuple[Engine, ...]:
         raise EngineError(f"no engine runs target {target!r}; targets are {', '.join(sorted(_ENGINES))}")
     names = [(file, cls) for file, cls in _ENGINES[target] if file != "coreml" or platform.system() == "Darwin"]
     return tuple(getattr(importlib.import_module(f"{__name__}.{file}"), cls)() for file, cls in names)
+
+
+def engines_to_verify(target: str) -> tuple[Engine, ...]:
+    """The engines that run a target's blocks, and the same as an app would open a file that it knows nothing of.
+
+    Raises:
+        EngineError: unknown target.
+    """
+    return engines_for(target) + tuple(
+        getattr(importlib.import_module(f"{__name__}.{file}"), cls)() for file, cls in _AS_APPS_OPEN.get(target, ())
+    )
 
 
 def choose_engine(target: str, name: str | None = None, threads: int | None = None) -> Engine:
