@@ -253,8 +253,9 @@ def _origin(node: fx.Node) -> fx.Node:
     while node.target in _MOVEMENT or node.target is GATHER_ROWS or "getitem" in str(node.target):
         source = arguments(node)[0]
         assert isinstance(source, fx.Node)
-        if not is_float(source) and not isinstance(source.meta.get("val"), list | tuple):
-            break
+        is_several = isinstance(source.meta.get("val"), list | tuple)
+        if source.target not in _MOVEMENT if is_several else not is_float(source):
+            break  # computed here, if as one of several results
         node = source
     return node
 
