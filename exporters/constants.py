@@ -215,6 +215,10 @@ def _lift(program: ExportedProgram, folding: _Folding) -> tuple[ExportedProgram,
     for node, one in folding.stand_in.items():
         node.replace_all_uses_with(lifted[one])
     _erase_dead(program.graph)
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    for spec, result in zip(program.graph_signature.output_specs, arguments(output)[0], strict=True):
+        if isinstance(result, fx.Node) and isinstance(spec.arg, TensorArgument):
+            spec.arg = TensorArgument(result.name)  # an output may be a constant
     return program, placeholders
 
 

@@ -26,6 +26,7 @@ def component_of(prepared: Prepared, target: Target, bundle: Path) -> manifest.C
                 name=variant,
                 inputs=tensor_specs(prepared.signature.inputs, source.inputs_of(variant), target),
                 outputs=tensor_specs(prepared.signature.outputs, prepared.outputs[variant], target),
+                state=tuple(manifest.State(input=each.input, output=each.output) for each in source.state),
                 calls=tuple(
                     manifest.Call(block=name, reads=block.pieces[variant].reads, writes=block.pieces[variant].writes)
                     for name, block in zip(names, prepared.blocks, strict=True)

@@ -15,6 +15,8 @@ from tm_export.exporters.describe import signature_of
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.liveness import liveness_of, weight_bytes, weight_keys
 from tm_export.exporters.narrow import is_narrowed, rounded
+from tm_export.exporters.normalise import normalise
+from tm_export.exporters.normalise.interface import as_artifact, interface_of, said
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.partition import Need, partition
 from tm_export.exporters.pieces import BlockPieces, cut, outputs_of, whole, with_own_outputs
@@ -79,19 +81,22 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     source_parity: list[ParityRecord] = []
     streamed: dict[str, ExportedProgram] = {}
     coarsest = torch.float32
-    for name, build in component.variants.items():
+    component, as_written, records = _as_written(component, options, report)
+    stages += records
+    for name in component.variants:
         watch = Stopwatch(component.name, name, report)
-        with watch.stage("capture"):
-            captured = capture(build(), component.inputs_of(name), options.seed)
+        with watch.stage("normalise"):
+            captured = normalise(as_written[name])
         if component.weights is not None:
             note_captured(captured)
             streamed[name] = captured
         with watch.stage("rewrite"):
             raised[name] = raise_merges(captured, options.seed)
-        coarsest = max(coarsest, _coarsest(captured), key=lambda dtype: torch.finfo(dtype).eps)
+        own = _coarsest(as_written[name])
+        coarsest = max(coarsest, own, key=lambda dtype: torch.finfo(dtype).eps)
         with watch.stage("check"):
             if component.weights is None:
-                checks[name] = _checked(component, name, captured, raised[name], options)
+                checks[name] = _checked(component, name, captured, raised[name], options, own)
                 source_parity += checks[name].records
             elif component.twin is not None and name in component.twin[1].variants:
                 source_parity += _checked_twin(*component.twin, name, options).records
@@ -131,14 +136,46 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     )
 
 
+def _as_written(
+    component: ComponentSource, options: ExportOptions, report: Progress
+) -> tuple[ComponentSource, dict[str, ExportedProgram], list[StageRecord]]:
+    """The component as an artifact can have it, each variant captured, and what that took.
+
+    What a variant writes besides what it returns is known when it is captured; it is then captured anew, with that as
+    inputs and outputs.
+    """
+    programs, stages = _capture_variants(component, options, report)
+    interface = interface_of(programs, [value for name in programs for value in component.inputs_of(name)])
+    if interface.is_plain:
+        return component, programs, stages
+    component = as_artifact(component, interface)
+    report.say(f"{component.name}: {said(interface, component.state)}")
+    programs, again = _capture_variants(component, options, report)
+    return component, programs, [*stages, *again]
+
+
+def _capture_variants(
+    component: ComponentSource, options: ExportOptions, report: Progress
+) -> tuple[dict[str, ExportedProgram], list[StageRecord]]:
+    programs: dict[str, ExportedProgram] = {}
+    stages: list[StageRecord] = []
+    for name, build in component.variants.items():
+        watch = Stopwatch(component.name, name, report)
+        with watch.stage("capture"):
+            programs[name] = capture(build(), component.inputs_of(name), options.seed)
+        stages += watch.records
+    return programs, stages
+
+
 def _checked(
     component: ComponentSource,
     variant: str,
     captured: ExportedProgram,
     raised: Raised,
     options: ExportOptions,
+    coarsest: torch.dtype,
 ) -> SourceCheck:
-    """The variant held against the user's module."""
+    """The variant held against the user's module, which computes with floats as coarse as these."""
     outputs = range(len(captured.graph_signature.output_specs))
     names = component.output_names or tuple(f"output_{i}" for i in outputs)
 
@@ -153,16 +190,17 @@ def _checked(
         component.inputs_of(variant),
         component.fresh_inputs.get(variant),
         options.seed,
-        gate_for("fp32", _coarsest(captured)),
+        gate_for("fp32", coarsest),
         rounded if options.weights == "fp16" else None,
     )
 
 
 def _checked_twin(model: str, twin: ComponentSource, variant: str, options: ExportOptions) -> SourceCheck:
     """The same variant of a smaller model, whose module can run, through the same capture and the same rules."""
-    captured = capture(twin.variants[variant](), twin.inputs_of(variant), options.seed)
-    named = replace(twin, name=f"{twin.name} of {model}")
-    return _checked(named, variant, captured, raise_merges(captured, options.seed), replace(options, weights=None))
+    as_written = capture(twin.variants[variant](), twin.inputs_of(variant), options.seed)
+    captured, named = normalise(as_written), replace(twin, name=f"{twin.name} of {model}")
+    raised, own = raise_merges(captured, options.seed), replace(options, weights=None)
+    return _checked(named, variant, captured, raised, own, _coarsest(as_written))
 
 
 def _say_draws(component: str, variant: str, draws: tuple[str, ...], seed: int, report: Progress) -> None:

@@ -13,6 +13,14 @@ from tm_export.runtime.manifest import ChartQa, TextToVideo
 
 
 @dataclass(frozen=True)
+class StateName:
+    """An input, and the output that holds what it is in the next call."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
 class ComponentSource:
     """One network: a builder for each variant (over the same weights), and real inputs to verify it on.
 
@@ -33,6 +41,9 @@ class ComponentSource:
 
     fresh_inputs: Mapping[str, Callable[[int], tuple[Tensor, ...]]] = field(default_factory=dict)
     """By variant, from a seed to further inputs like its example inputs; drawn from those for a variant without."""
+
+    state: tuple[StateName, ...] = ()
+    """What a call leaves for the next one: buffers that the module writes, and inputs that it writes."""
 
     twin: tuple[str, ComponentSource] | None = None
     """For a component with `weights`: a model of the same classes that fits into memory, and this component of it."""

@@ -104,13 +104,24 @@ class Call(_Record):
     writes: Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
+class State(_Record):
+    """An input, and the output that holds what it has to be in the next call; it begins as in the golden inputs."""
+
+    input: Name
+    output: Name
+
+
 class ComponentVariant(_Record):
-    """One way to run a component from its inputs to its outputs: the same variant of its blocks, call by call."""
+    """One way to run a component from its inputs to its outputs: the same variant of its blocks, call by call.
+
+    `state` is what a call leaves for the next one, such as a cache.
+    """
 
     name: Name
     inputs: tuple[TensorSpec, ...]
     outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
     calls: Annotated[tuple[Call, ...], Field(min_length=1)]
+    state: tuple[State, ...] = ()
 
 
 class Component(_Record):
@@ -148,6 +159,11 @@ class Component(_Record):
                 known[value] = (spec.dtype, spec.shape)
         for spec in variant.outputs:
             self._check_value(f"{where} returns", known, spec.name, spec)
+        outputs = {spec.name: spec for spec in variant.outputs}
+        for state in variant.state:
+            if state.output not in outputs or state.input not in {spec.name for spec in variant.inputs}:
+                raise ValueError(f"{where} keeps {state.input!r} as {state.output!r}: not an input and an output of it")
+            self._check_value(f"{where} keeps", known, state.input, outputs[state.output])
 
     @staticmethod
     def _check_value(

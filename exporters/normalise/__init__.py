@@ -1,0 +1,48 @@
+"""What happens to a captured program before its merges are recognised, once for all targets."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from torch.export import ExportedProgram
+
+from tm_export.exporters.normalise.diagonals import DIAGONALS
+from tm_export.exporters.normalise.formulas import FORMULAS
+from tm_export.exporters.normalise.masked_writes import ScatterInOrder, WriteByChoice
+from tm_export.exporters.normalise.memory import MEMORY
+from tm_export.exporters.normalise.names import rename_inputs
+from tm_export.exporters.normalise.searches import KTH, SEARCHES
+from tm_export.exporters.normalise.widths import widen
+from tm_export.exporters.rules.base import Rule, apply_rules
+
+_WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
+    WriteByChoice(),
+    ScatterInOrder(),
+    DIAGONALS,
+    MEMORY,
+    SEARCHES,
+    KTH,
+    FORMULAS,
+)
+
+
+def _write_out(program: ExportedProgram) -> ExportedProgram:
+    return apply_rules(program, _WRITTEN_OUT)[0]
+
+
+_PASSES: Final = (
+    rename_inputs,  # first, since every pass copies the graph
+    widen,
+    _write_out,  # formulas are of 32 bits
+)
+
+
+def normalise(program: ExportedProgram) -> ExportedProgram:
+    """Return the program in what all targets have, computing the same.
+
+    Floats have 32 bits, and inputs names that a graph can keep. Writes through masks, diagonals, searches and distances
+    are in operators that all targets have.
+    """
+    for each in _PASSES:
+        program = each(program)
+    return program

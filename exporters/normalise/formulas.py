@@ -1,0 +1,48 @@
+"""Functions that no target has as an operator, or not all of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from tm_export.exporters.rules.written_out import WrittenOut
+
+aten = torch.ops.aten
+
+
+def _nan_to_num(x: Tensor, nan: float | None, posinf: float | None, neginf: float | None) -> Tensor:
+    if not x.is_floating_point():
+        return x
+    largest = torch.finfo(x.dtype).max
+    numbers = torch.where(x != x, torch.full((), nan or 0.0, dtype=x.dtype), x)
+    for infinity, given, otherwise in ((math.inf, posinf, largest), (-math.inf, neginf, -largest)):
+        put = torch.full((), otherwise if given is None else given, dtype=x.dtype)
+        numbers = torch.where(x == infinity, put, numbers)
+    return numbers
+
+
+def _cdist(x_BPC: Tensor, y_BRC: Tensor, p: float, _: int | None) -> Tensor:
+    """Distances [B, P, R] between two sets of points, of the differences themselves: exact where points are near."""
+    difference = (x_BPC.unsqueeze(-2) - y_BRC.unsqueeze(-3)).abs()
+    if p == 0:
+        return (difference != 0).to(x_BPC.dtype).sum(-1)
+    if p == 1:
+        return difference.sum(-1)
+    if p == 2:
+        return (difference * difference).sum(-1).sqrt()
+    if p == math.inf:
+        return difference.amax(-1)
+    return difference.pow(p).sum(-1).pow(1 / p)
+
+
+FORMULAS: Final = WrittenOut(
+    "normalise::formulas",
+    {
+        aten.nan_to_num.default: _nan_to_num,
+        aten.cdist.default: _cdist,
+        aten._cdist_forward.default: _cdist,
+    },
+)
