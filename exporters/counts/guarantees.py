@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, fx
 
+from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
 
 _aten: Final = torch.ops.aten
@@ -43,22 +44,13 @@ class Permutations:
 Guarantee = Callable[[fx.Node, Permutations], Any]
 
 
-def _given(node: fx.Node) -> dict[str, Any]:
-    """The arguments of a node by name, defaults included."""
-    assert isinstance(node.target, torch._ops.OpOverload)
-    schema = node.target._schema.arguments
-    defaults = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
-    names = [argument.name for argument in schema]
-    return defaults | dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-
-
 def _order(node: fx.Node, permutations: Permutations) -> Tensor:
-    given = _given(node)
+    given = bound_arguments(node)
     return permutations.rows(tuple(value_of(given["self"]).shape), given["dim"])
 
 
 def _first_of_order(node: fx.Node, permutations: Permutations) -> tuple[Any, Tensor]:
-    given = _given(node)
+    given = bound_arguments(node)
     return UNKNOWN, _order(node, permutations).narrow(given["dim"], 0, given["k"])
 
 
@@ -67,7 +59,7 @@ def _sorted(node: fx.Node, permutations: Permutations) -> tuple[Any, Tensor]:
 
 
 def _candidate(node: fx.Node, permutations: Permutations) -> Tensor:
-    given = _given(node)
+    given = bound_arguments(node)
     shape, dim = tuple(value_of(given["self"]).shape), given.get("dim")
     if dim is None:
         return permutations.rows((torch.Size(shape).numel(),), 0)[0].reshape(value_of(node).shape)
