@@ -1,6 +1,7 @@
 """Every form of every operation against the dialect's own: equal decisions, equal rows."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -261,6 +262,7 @@ def test_the_cheapest_form_is_chosen_and_no_rank_in_half_precision_above_2048(co
 
 def test_half_precision_changes_core_mls_choice_above_2048() -> None:
     tokens = work(EXACT_IN_FP16 + 1, compared_pairs=0, scored_elements=0, matmul_macs=0, onehot_elements=0)
+    assert COREML.cheapest(replace(tokens, candidates=EXACT_IN_FP16), half=True) == "rank"
     assert COREML.cheapest(tokens, half=False) == "rank"
     assert COREML.cheapest(tokens, half=True) != "rank"
 

@@ -138,6 +138,17 @@ def test_the_margin_is_relative_to_the_spread_of_the_row() -> None:
     assert agreement(ORDER, far, [[0, 2]], [[2, 0]], 4.9e-6) == Agreement(2, 0, 0)
 
 
+@pytest.mark.parametrize(("gate", "margin"), [(FP32, 1e-4), (FP16, 2e-2), (BF16, 6.25e-2)])
+def test_a_gate_excuses_what_the_documents_say_and_no_more(gate: Gate, margin: float) -> None:
+    """Of a spread of 1: in bf16 eight units in the last place of the largest are more than its margin of 5e-2."""
+    scores = torch.tensor([[1.0, 1.0 - 0.9 * margin, 1.0 - 1.1 * margin, 0.0]], dtype=torch.float64)
+    chosen = [
+        compare_decision(Decision(scores, torch.tensor([[0]]), ORDER, True), torch.tensor([[i]]), gate)
+        for i in range(3)
+    ]
+    assert chosen == [Agreement(1, 1, 0), Agreement(1, 0, 1), Agreement(1, 0, 0)]
+
+
 @pytest.mark.parametrize("mark", [-math.inf, -1e9, torch.finfo(torch.float32).min, 1e30, -65504.0])
 def test_marks_among_the_scores_do_not_widen_the_margin(mark: float) -> None:
     scores = torch.tensor([[0.9, 0.8, 0.7, mark, mark]])
