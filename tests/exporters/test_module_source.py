@@ -64,6 +64,12 @@ INPUTS: dict[str, tuple[Callable[..., Tensor], Any, list[str], Tensor]] = {
     "dict beside a module that takes one": (lambda batch: batch["p"] + 1, {"p": X}, ["batch_p"], X + 1),
     "keywords after positions": (only_by_keyword, (X, {"scale": Y + 1}), ["x", "scale"], 2 * X),
     "rest": (with_rest, (X, Y, {"bias": 3 * Y}), ["x", "rest_0", "bias"], X - 2),
+    "keyword of a parameter that has a position": (
+        lambda x, mask=None: x if mask is None else x * mask,
+        (X, {"mask": Y + 2}),
+        ["x", "mask"],
+        3 * X,
+    ),
     "dataclass": (lambda pair: pair.left * 2, (Pair(X, Y),), ["pair_left", "pair_right"], 2 * X),
     "named tuple": (lambda pair: pair.a - pair.b, (Named(X, Y),), ["pair_a", "pair_b"], X - 1),
     "constants": (lambda x, k, mode, mask=None: x[:, :k] if mask is None else x, (X, 2, "up", None), ["x"], X[:, :2]),
