@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
-from tm_export.exporters.convert import Conversion, Converted, Workshop
+from tm_export.exporters.convert import Conversion, Converted, Workshop, lower
 from tm_export.exporters.describe import merge_sites
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.manifest_of import component_of
@@ -208,8 +208,17 @@ def plan(
     for component in source.components:
         own = options_for(component, target, options)
         prepared = prepare(component, own, report)
+        if component.weights is None:
+            _try_lowering(prepared, target, own)
         planned.append((prepared, _sites(prepared, target, own)))
     return tuple(planned)
+
+
+def _try_lowering(prepared: Prepared, target: Target, options: ExportOptions) -> None:
+    """Raise what an export would before it converts: each distinct program is lowered once, and let go of."""
+    for block in {block.structure: block for block in prepared.blocks}.values():
+        for piece in block.pieces.values():
+            lower(piece.program, target, options)
 
 
 def options_for(component: ComponentSource, target: Target, options: ExportOptions) -> ExportOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,14 +78,14 @@ class FlatCall(nn.Module):
         return tuple(leaf for _, leaf in leaves_of(returned) if isinstance(leaf, Tensor))
 
 
-def user_call(module: nn.Module, example_inputs: object) -> UserCall:
-    """Bind example inputs to the parameters of `forward`.
+def user_calls(module: nn.Module, example_inputs: object) -> tuple[UserCall, ...]:
+    """The calls of `forward` that example inputs may mean, the likeliest first; one at least.
 
     Args:
         module: whose `forward` they are for.
         example_inputs: a tensor, or a tuple or list of arguments, or a dict of them by name. A dict that is the last
-            of a tuple names arguments, too, where `forward` does not take it by position. Arguments nest tensors in
-            dicts, lists, tuples, named tuples and dataclasses; None, numbers and strings among them are constants.
+            of a tuple may name arguments, too. Arguments nest tensors in dicts, lists, tuples, named tuples and
+            dataclasses; None, numbers and strings among them are constants.
 
     Raises:
         UsageError: `forward` does not take them, or something among them is no tensor and no constant.
@@ -93,20 +93,19 @@ def user_call(module: nn.Module, example_inputs: object) -> UserCall:
     if not any(isinstance(leaf, Tensor) for _, leaf in leaves_of(example_inputs)):
         raise UsageError("there are no example inputs: give at least one tensor")
     signature = _signature(module)
-    problem = ""
+    calls: list[UserCall] = []
+    problems: list[str] = []
     for args, kwargs in _readings(example_inputs):
-        if signature is None:
-            return _named(args, kwargs, [(("input", str(i)), value) for i, value in enumerate(args)])
         try:
-            bound = signature.bind(*args, **kwargs)
+            calls.append(_named(args, kwargs, _by_parameter(signature, args, kwargs)))
         except TypeError as error:
-            problem = problem or (
+            problems.append(
                 f"{type(module).__name__}.forward{signature} does not take "
                 f"{len(args) + len(kwargs)} example inputs: {error}"
             )
-            continue
-        return _named(args, kwargs, list(_by_parameter(signature, bound)))
-    raise UsageError(problem)
+    if not calls:
+        raise UsageError(problems[0])
+    return tuple(calls)
 
 
 def output_names(returned: object, input_names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -170,9 +169,18 @@ def _signature(module: nn.Module) -> inspect.Signature | None:
         return None
 
 
-def _by_parameter(signature: inspect.Signature, bound: inspect.BoundArguments) -> Iterator[tuple[Path, object]]:
-    """The arguments by name; what `*args` takes is numbered, what `**kwargs` takes has its own names."""
-    for name, value in bound.arguments.items():
+def _by_parameter(
+    signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[Path, object]]:
+    """The arguments by name; what `*args` takes is numbered, what `**kwargs` takes has its own names.
+
+    Raises `TypeError` if there is no way to give these.
+    """
+    if signature is None:
+        yield from ((("input", str(i)), value) for i, value in enumerate(args))
+        yield from (((name,), value) for name, value in kwargs.items())
+        return
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
             yield from (((name, str(i)), each) for i, each in enumerate(value))
@@ -182,7 +190,7 @@ def _by_parameter(signature: inspect.Signature, bound: inspect.BoundArguments) -
             yield (name,), value
 
 
-def _named(args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[tuple[Path, object]]) -> UserCall:
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any], arguments: Iterable[tuple[Path, object]]) -> UserCall:
     """The call, its tensors named in the order in which they are given."""
     names: dict[int, list[str]] = {}
     taken: list[str] = []

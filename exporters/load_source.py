@@ -154,6 +154,13 @@ def _registry_component(spec: ComponentSpec, seed: int, checkpoint: Path | None)
         own_inputs={variant: inputs(seed) for variant, inputs in spec.own_inputs.items()},
         fresh_inputs={variant: spec.own_inputs.get(variant, spec.example_inputs) for variant in spec.variants},
     )
+    for variant in spec.variants:
+        count = len(component.inputs_of(variant))
+        if count != len(spec.input_names):
+            raise UsageError(
+                f"variant {variant!r} of component {spec.name!r} is given {count} example inputs, and its "
+                f"{len(spec.input_names)} inputs are {', '.join(spec.input_names)}: give all variants one for each name"
+            )
     if checkpoint is None or spec.weights == "none":
         return component
     variants = {name: partial(fake_module, build) for name, build in spec.variants.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.evaluation import returned_by
-from tm_export.exporters.flat_call import FlatCall, UserCall, output_names, user_call
+from tm_export.exporters.flat_call import FlatCall, UserCall, output_names, user_calls
 from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.torchscript import without_torchscript
 from tm_export.exporters.user_module import refuse_unfit, unwrapped
@@ -48,7 +48,7 @@ def source_of_module(modules: Modules, example_inputs: object, name: str) -> Mod
 
     Args:
         modules: what to export.
-        example_inputs: as `user_call` takes them; of variants that take other shapes, a dict of them by variant.
+        example_inputs: as `user_calls` takes them; of variants that take other shapes, a dict of them by variant.
         name: what the model is called.
 
     Raises:
@@ -94,13 +94,23 @@ def describe(value: object) -> str:
 
 
 def _made(variant: str, module: nn.Module, example_inputs: object) -> _Variant:
-    call = user_call(module, example_inputs)
-    module = without_torchscript(module, call)
     refuse_unfit(variant, module)
-    returned = returned_by(module, call)
+    call, returned = _first_that_runs(module, user_calls(module, example_inputs))
+    module = without_torchscript(module, call)
     names, left_out = output_names(returned, call.input_names)
     flat = module if call.is_flat and _is_plain(returned) else FlatCall(module, call)
     return _Variant(flat, call, names, left_out)
+
+
+def _first_that_runs(module: nn.Module, calls: Sequence[UserCall]) -> tuple[UserCall, object]:
+    """The first of these calls that the module takes, and what it returns; raises what the first raised if none is."""
+    problems: list[UsageError] = []
+    for call in calls:
+        try:
+            return call, returned_by(module, call)
+        except UsageError as error:
+            problems.append(error)
+    raise problems[0]
 
 
 def _is_plain(returned: object) -> bool:

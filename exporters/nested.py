@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch.utils._pytree as pytree
@@ -31,17 +31,19 @@ def rebuilt(like: Any, leaves: Iterator[object]) -> Any:
     if children is None:
         return next(leaves)
     values = [rebuilt(child, leaves) for _, child in children]
+    if isinstance(like, MutableMapping):
+        mapping = copy.copy(like)
+        mapping.update(zip(like, values, strict=True))
+        return mapping
     if isinstance(like, Mapping):
-        changed = copy.copy(like)
-        changed.update(zip(like, values, strict=True))  # type: ignore[attr-defined]  # one that cannot change is no input
-        return changed
+        return dict(zip(like, values, strict=True))
     if isinstance(like, tuple | list):
         return type(like)(*values) if hasattr(like, "_fields") else type(like)(values)
     if dataclasses.is_dataclass(like):
-        changed = copy.copy(like)
+        instance = copy.copy(like)
         for (name, _), value in zip(children, values, strict=True):
-            object.__setattr__(changed, name, value)
-        return changed
+            object.__setattr__(instance, name, value)
+        return instance
     node = pytree.SUPPORTED_NODES[type(like)]
     return node.unflatten_fn(values, node.flatten_fn(like)[1])
 

@@ -39,7 +39,8 @@ def refuse_unfit(variant: str, module: nn.Module) -> None:
         UsageError: a weight has no value yet, or one that is no number; a mask in a buffer may well be infinite.
         ConversionRefused: a part of it is quantised, or TorchScript.
     """
-    for name, part in module.named_modules():
+    is_script = isinstance(module, torch.jit.ScriptModule)
+    for name, part in () if is_script else module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise ConversionRefused(
                 f"part {name!r} of variant {variant!r} is a TorchScript module: leave it as it was before torch.jit"

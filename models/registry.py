@@ -84,6 +84,22 @@ class ComponentSpec:
     needs_fp32: bool = False
     own_inputs: Mapping[str, Callable[[int], tuple[Tensor, ...]]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for names that no artifact can have: one of two tensors, or inputs of no variant."""
+        names = (*self.input_names, *self.output_names)
+        twice = [name for i, name in enumerate(names) if name in names[:i]]
+        if twice:
+            raise ValueError(
+                f"component {self.name!r} has two tensors called {twice[0]!r}: give each input and output a name "
+                f"of its own, such as {twice[0]}_out for what is written back"
+            )
+        unknown = [name for name in self.own_inputs if name not in self.variants]
+        if unknown:
+            raise ValueError(
+                f"component {self.name!r} has inputs for a variant {unknown[0]!r} that it has not: "
+                f"choose one of {', '.join(self.variants)}"
+            )
+
     def weights_in(self, path: Path, module: nn.Module) -> Weights:
         """Open the part of the model's checkpoint that is for this component, reading headers alone.
 

@@ -19,8 +19,8 @@ import typer
 
 import tm_export
 from examples import blocks_under_a_budget
-from tm_export.exporters import cli
 from tm_export.exporters.load_source import source_of
+from tm_export.exporters.request import app
 from tm_export.models import synthesize
 from tm_export.models.registry import find_model
 from tm_export.runtime import cli_bench, cli_run
@@ -33,7 +33,7 @@ _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _CODE_SPAN = re.compile(r"`([^`\n]+)`")
 _FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 SYNTHESIZE = "python -m tm_export.models.synthesize"
-COMMANDS = {"tm-export": cli._app, "tm-run": cli_run._app, "tm-bench": cli_bench._app}
+COMMANDS = {"tm-export": app, "tm-run": cli_run._app, "tm-bench": cli_bench._app}
 
 _REPOSITORY_PATH = re.compile(r"(?:runtime|models|exporters|calib|tests|examples|benchmarks|docs|src)/[\w./-]*")
 

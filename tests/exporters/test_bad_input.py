@@ -16,8 +16,9 @@ from torch import Tensor
 
 from tm_export.exporters import api
 from tm_export.exporters.cli import main
-from tm_export.exporters.errors import ExitCode
+from tm_export.exporters.errors import BudgetExceeded, ConversionRefused, ExitCode, ParityFailed
 from tm_export.exporters.staging import Staging
+from tm_export.exporters.targets.base import Target
 from tm_export.exporters.verify import component
 from tm_export.models.registry import find_model
 
@@ -201,6 +202,28 @@ def test_operator_that_a_target_lacks_is_refused_by_name_and_line(refused: Refus
     found = refused("-m", f"{models}:bessel", "--target", target, code=ExitCode.REFUSED)
     assert "bessel_j0" in found
     assert ": return torch.special.bessel_j0(x)" in found
+
+
+def test_one_target_that_refuses_does_not_keep_the_others_from_being_tried(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(source: object, target: Target, *_: object) -> None:
+        raise {"onnx": ParityFailed, "coreml": ConversionRefused, "executorch": BudgetExceeded}[target.name]("no")
+
+    monkeypatch.setattr(api, "compile_model", compiled)
+    targets = ("--target", "coreml", "--target", "onnx", "--target", "executorch")
+    argv = ["-m", f"{models}:scale", *targets, "-o", str(tmp_path / "out")]
+    assert main(argv) == ExitCode.REFUSED
+    said = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert said == [f"tm-export: error: {target}: no" for target in ("coreml", "onnx", "executorch")]
+    assert main([*argv, "--json"]) == ExitCode.REFUSED
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["exit_code"], answer["error"], answer["bundles"]) == (3, "coreml: no", [])
+    assert [(each["target"], each["exit_code"]) for each in answer["failures"]] == [
+        ("coreml", 3),
+        ("onnx", 4),
+        ("executorch", 5),
+    ]
 
 
 def test_artifact_that_computes_something_else_is_refused_and_its_reports_kept(

@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tm_export.exporters import load_source
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.load_source import source_of
 from tm_export.exporters.module_source import source_of_module
@@ -228,6 +230,18 @@ def test_registry_model_has_its_own_weights_and_inputs() -> None:
     assert list(component.variants) == ["full", "merged"]
     assert component.output_names == spec.output_names
     torch.testing.assert_close(component.example_inputs, spec.example_inputs(3))
+
+
+def test_a_variant_with_another_number_of_inputs_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tower()
+    fewer = replace(spec, own_inputs={"merged": lambda seed: spec.example_inputs(seed) * 2})
+    model = replace(find_model("tinychart-tiny"), components=(fewer,), chart_qa=None)
+    monkeypatch.setattr(load_source, "find_model", lambda _: model)
+    assert "variant 'merged' of component 'vision_tower' is given 2 example inputs, and its 1 inputs" in message("m")
+
+
+def test_a_file_that_would_be_unpickled_is_refused() -> None:
+    assert "model.pt2 is opened by unpickling, which may run code" in message("models/model.pt2")
 
 
 def test_unknown_model_is_refused_with_close_match_and_all_names() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -110,3 +111,15 @@ def test_a_saved_state_dict_loads_into_a_meta_module(component, tmp_path):
     inputs = component.example_inputs(0)
     with torch.no_grad():
         torch.testing.assert_close(module(*inputs), other(*inputs), rtol=0, atol=0)
+
+
+def test_a_name_that_is_input_and_output_at_once_is_refused_when_it_is_written():
+    (llm,) = (each for each in find_model("tinychart-tiny").components if each.name == "llm")
+    with pytest.raises(ValueError, match=f"two tensors called '{llm.input_names[-1]}': give each input and output"):
+        replace(llm, output_names=(*llm.output_names[:-1], llm.input_names[-1]))
+
+
+def test_inputs_for_a_variant_that_is_not_there_are_refused_when_they_are_written():
+    (llm,) = (each for each in find_model("tinychart-tiny").components if each.name == "llm")
+    with pytest.raises(ValueError, match="a variant 'verify' that it has not: choose one of prefill, decode"):
+        replace(llm, own_inputs={"verify": llm.example_inputs})
