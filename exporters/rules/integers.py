@@ -1,4 +1,4 @@
-"""Integer arithmetic as PyTorch has it, where ExecuTorch's kernels compute as C does, or in floats."""
+"""Integer arithmetic as PyTorch has it, where converters and kernels compute as C does, or in floats."""
 
 from __future__ import annotations
 
@@ -120,6 +120,33 @@ class ShiftByFactor(Rule[int]):
         if "left" in str(node.target) or "lshift" in str(node.target):
             return x * 2**match
         return torch.div(x, 2**match, rounding_mode="floor")
+
+
+class DivisionByFloor(Rule[str]):
+    """Replaces the rounded division of integers, which ONNX's exporter computes in floats: beyond 2²⁴ digits are lost.
+
+    Before::
+
+        y = div(a, b, rounding_mode="trunc")            y = div(a, b, rounding_mode="floor")
+
+    After::
+
+        y = floor_divide(a − fmod(a, b), b)             y = floor_divide(a, b)
+    """
+
+    name: ClassVar[str] = "onnx::division_by_floor"
+    pattern = frozenset({aten.div.Tensor_mode, aten.div.Scalar_mode})
+
+    def check(self, node: fx.Node) -> str | No:
+        """Rounded, of integers."""
+        return _whole(value_of(node)) or str(bound_arguments(node)["rounding_mode"])
+
+    def rewrite(self, node: fx.Node, match: str, values: Values) -> Any:
+        """The whole part; where it is rounded towards zero, of what `b` divides without a rest."""
+        given = values(bound_arguments(node))
+        dtype = value_of(node).dtype
+        a, b = (_tensor(given[name], dtype) for name in ("self", "other"))
+        return aten.floor_divide.default(a - torch.fmod(a, b) if match == "trunc" else a, b)
 
 
 def _whole(value: Tensor) -> No | None:
