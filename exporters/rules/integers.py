@@ -155,7 +155,8 @@ def _whole(value: Tensor) -> No | None:
 
 
 def _tensor(given: Any, dtype: torch.dtype) -> Tensor:
-    return given.to(dtype) if isinstance(given, Tensor) else torch.full((), given, dtype=dtype)
+    """An operand in the result's type; a number that it cannot hold wraps around, as in eager."""
+    return (given if isinstance(given, Tensor) else torch.full((), given, dtype=torch.int64)).to(dtype)
 
 
 INTEGERS: Final = (RemainderByFloor(), SumByRunningSum(), PowerByProducts(), ShiftByFactor())

@@ -57,6 +57,13 @@ def test_rounded_division_loses_no_digit(dtype: torch.dtype, mode: str) -> None:
     assert "div" not in operators(program)
 
 
+def test_a_divisor_that_the_type_cannot_hold_wraps_around() -> None:
+    x = torch.tensor([200, 3, 255, 249], dtype=torch.uint8)
+    before = program_of(lambda x: x % -7 + torch.div(x, -7, rounding_mode="trunc"), x)
+    program, _ = apply_rules(before, (*INTEGERS, DivisionByFloor()))
+    assert torch.equal(run(program, x)[0], x % -7 + torch.div(x, -7, rounding_mode="trunc"))
+
+
 def test_remainders_of_floats_stay() -> None:
     _, firings = apply_rules(program_of(lambda x: x % 0.7, torch.randn(4)), INTEGERS)
     assert [firing.reason for firing in firings] == ["not of integers"]
