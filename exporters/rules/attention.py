@@ -45,9 +45,8 @@ class AttentionOverOneBatch(Rule[None]):
         batch = query.shape[:-2]
         if isinstance(mask, Tensor) and mask.dim() > 2:
             mask = _flat(mask.expand(*batch, *mask.shape[-2:]))
-        y = F.scaled_dot_product_attention(
-            *map(_flat, (query, key, value)), attn_mask=mask, is_causal=given["is_causal"], scale=given["scale"]
-        )
+        q, k, v = _flat(query), _flat(key), _flat(value)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=given["is_causal"], scale=given["scale"])
         return y.reshape(*batch, *y.shape[-2:])
 
 

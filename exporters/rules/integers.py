@@ -1,4 +1,4 @@
-"""Integer arithmetic as PyTorch has it, where ExecuTorch's kernels compute as C does, or in floats."""
+"""Integer arithmetic as PyTorch has it, where converters and kernels compute as C does, or in floats."""
 
 from __future__ import annotations
 
@@ -122,13 +122,41 @@ class ShiftByFactor(Rule[int]):
         return torch.div(x, 2**match, rounding_mode="floor")
 
 
+class DivisionByFloor(Rule[str]):
+    """Replaces the rounded division of integers, which ONNX's exporter computes in floats: beyond 2²⁴ digits are lost.
+
+    Before::
+
+        y = div(a, b, rounding_mode="trunc")            y = div(a, b, rounding_mode="floor")
+
+    After::
+
+        y = floor_divide(a − fmod(a, b), b)             y = floor_divide(a, b)
+    """
+
+    name: ClassVar[str] = "onnx::division_by_floor"
+    pattern = frozenset({aten.div.Tensor_mode, aten.div.Scalar_mode})
+
+    def check(self, node: fx.Node) -> str | No:
+        """Rounded, of integers."""
+        return _whole(value_of(node)) or str(bound_arguments(node)["rounding_mode"])
+
+    def rewrite(self, node: fx.Node, match: str, values: Values) -> Any:
+        """The whole part; where it is rounded towards zero, of what `b` divides without a rest."""
+        given = values(bound_arguments(node))
+        dtype = value_of(node).dtype
+        a, b = (_tensor(given[name], dtype) for name in ("self", "other"))
+        return aten.floor_divide.default(a - torch.fmod(a, b) if match == "trunc" else a, b)
+
+
 def _whole(value: Tensor) -> No | None:
     whole = not value.is_floating_point() and not value.is_complex()
     return None if whole else No("not of integers")
 
 
 def _tensor(given: Any, dtype: torch.dtype) -> Tensor:
-    return given.to(dtype) if isinstance(given, Tensor) else torch.full((), given, dtype=dtype)
+    """An operand in the result's type; a number that it cannot hold wraps around, as in eager."""
+    return (given if isinstance(given, Tensor) else torch.full((), given, dtype=torch.int64)).to(dtype)
 
 
 INTEGERS: Final = (RemainderByFloor(), SumByRunningSum(), PowerByProducts(), ShiftByFactor())

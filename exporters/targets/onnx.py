@@ -20,6 +20,7 @@ from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.rules.attention import AttentionOverOneBatch
 from tm_export.exporters.rules.base import apply_rules
+from tm_export.exporters.rules.integers import DivisionByFloor
 from tm_export.exporters.rules.running_product import ProductByDoubling
 from tm_export.exporters.targets.base import Function, Legalized, Placement, Signature, refusal
 from tm_export.exporters.targets.onnx_data import WEIGHTS, write_external_data
@@ -53,8 +54,8 @@ class OnnxTarget:
         return str(dtype).removeprefix("torch.")
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
-        """Two operators that the exporter lacks are written out, and what follows from weights alone is computed."""
-        program, _ = apply_rules(program, (AttentionOverOneBatch(), ProductByDoubling()))
+        """Operators that the exporter lacks or computes in floats are written out; weights alone are computed with."""
+        program, _ = apply_rules(program, (AttentionOverOneBatch(), ProductByDoubling(), DivisionByFloor()))
         program, step = fold_weights(program)
         return Legalized(program, Recipe(step))
 

@@ -9,7 +9,7 @@ from programs import operators, program_of, run
 from torch import Tensor
 
 from tm_export.exporters.rules.base import apply_rules
-from tm_export.exporters.rules.integers import INTEGERS
+from tm_export.exporters.rules.integers import INTEGERS, DivisionByFloor
 from tm_export.exporters.rules.running_product import ProductByDoubling
 
 LARGE = {torch.int8: 127, torch.int32: 2**31 - 1, torch.int64: 2**40 + 7}
@@ -44,6 +44,24 @@ def test_remainders_are_pythons_for_all_signs(dtype: torch.dtype) -> None:
     a, b = (torch.tensor(side, dtype=dtype) for side in zip(*pairs, strict=True))
     program, _ = apply_rules(program_of(lambda a, b: a % b, a, b), INTEGERS)
     assert run(program, a, b)[0].tolist() == [a % b for a, b in pairs]
+
+
+@pytest.mark.parametrize("mode", ["trunc", "floor"])
+@pytest.mark.parametrize("dtype", LARGE, ids=str)
+def test_rounded_division_loses_no_digit(dtype: torch.dtype, mode: str) -> None:
+    a = torch.tensor([7, -7, 8, -8, 0, LARGE[dtype], -LARGE[dtype]], dtype=dtype)
+    b = torch.tensor([3, 3, -3, -3, 5, 2, -5], dtype=dtype)
+    before = program_of(lambda a, b: torch.div(a, b, rounding_mode=mode) + torch.div(a, -3, rounding_mode=mode), a, b)
+    program, _ = apply_rules(before, (DivisionByFloor(),))
+    assert torch.equal(run(program, a, b)[0], run(before, a, b)[0])
+    assert "div" not in operators(program)
+
+
+def test_a_divisor_that_the_type_cannot_hold_wraps_around() -> None:
+    x = torch.tensor([200, 3, 255, 249], dtype=torch.uint8)
+    before = program_of(lambda x: x % -7 + torch.div(x, -7, rounding_mode="trunc"), x)
+    program, _ = apply_rules(before, (*INTEGERS, DivisionByFloor()))
+    assert torch.equal(run(program, x)[0], x % -7 + torch.div(x, -7, rounding_mode="trunc"))
 
 
 def test_remainders_of_floats_stay() -> None:
