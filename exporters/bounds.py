@@ -35,6 +35,9 @@ class Bounds:
         return Bounds(min(self.low, other.low), max(self.high, other.high))
 
 
+UNBOUNDED: Final = Bounds(-(2**1024), 2**1024)
+"""Whole numbers, of which no more is known; floats are no larger."""
+
 _Known = Callable[[Any], Bounds | None]
 
 
@@ -80,14 +83,16 @@ def _of_constant(node: fx.Node) -> Bounds | None:
 
 
 def _fitting(node: fx.Node, bounds: Bounds | None) -> Bounds | None:
-    """The bounds, where the node's dtype holds all whole numbers within them; integers beyond it wrap around."""
+    """The bounds, where the node's dtype holds all whole numbers within them; integers beyond them wrap around."""
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or value.is_complex():
         return None
     low, high = exact_range(value.dtype)
     if bounds is not None and low <= bounds.low and bounds.high <= high:
         return bounds
-    return None if value.is_floating_point() else Bounds(low, high)
+    if value.is_floating_point():
+        return None if bounds is None else UNBOUNDED  # rounded, but to whole numbers
+    return Bounds(low, high)
 
 
 def exact_range(dtype: torch.dtype) -> tuple[int, int]:
@@ -111,6 +116,8 @@ def _bounds_of_call(node: fx.Node, known: _Known) -> Bounds | None:
     if node.target in _SELECTED:
         given = bound_arguments(node)
         return _union([known(given[name]) for name in _SELECTED[node.target]])
+    if node.target in _ROUNDING:
+        return UNBOUNDED
     if node.target in _POSITIONS:
         return _positions(node)
     return None
@@ -275,6 +282,9 @@ _SELECTED: Final[dict[Any, tuple[str, ...]]] = {
 }
 """Operators whose results are entries of these arguments."""
 
+_ROUNDING: Final = {
+    aten.round.default, aten.floor.default, aten.ceil.default, aten.trunc.default, aten.sign.default,
+}  # fmt: skip
 _SORTING: Final = {
     aten.topk.default, aten.sort.default, aten.sort.stable, aten.max.dim, aten.min.dim,
 }  # fmt: skip

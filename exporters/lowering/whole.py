@@ -29,10 +29,12 @@ def order_whole(form: Form, keys_BN: Tensor, bounds: Bounds, k: int, descending:
     """The first k of sorted keys within `bounds`; where keys may repeat, equal ones keep their order."""
     if _compares_floats(form, bounds):
         return form.order(keys_BN.to(torch.float32), k, descending)
-    if isinstance(form, RankForm):
-        return form.order(_as_numbers(keys_BN), k, descending)
-    keys_BN = _as_integers(keys_BN)
     N = keys_BN.shape[1]
+    if isinstance(form, RankForm) or (_are_large(bounds) and N <= MAX_RANKED):
+        return RankForm().order(_as_numbers(keys_BN), k, descending)
+    if _are_large(bounds):
+        return form.order(keys_BN, k, descending)
+    keys_BN = _as_integers(keys_BN)
     if not repeats:
         return order_by_topk(keys_BN, k, descending)
     if (bounds.high - bounds.low + 1) * N <= _LARGEST:
@@ -45,7 +47,7 @@ def best_whole(form: Form, scores_BMN: Tensor, bounds: Bounds, largest: bool) ->
     """The first of the best scores within `bounds`, in each row."""
     if _compares_floats(form, bounds):
         return form.best(scores_BMN.to(torch.float32), largest)
-    if isinstance(form, RankForm):
+    if isinstance(form, RankForm) or _are_large(bounds):
         return form.best(_as_numbers(scores_BMN), largest)
     return best_by_argmax(_as_integers(scores_BMN), largest)
 
@@ -54,6 +56,12 @@ def _compares_floats(form: Form, bounds: Bounds) -> bool:
     """Whether the form compares by subtracting floats, and these hold the numbers."""
     low, high = exact_range(torch.float32)
     return isinstance(form, ArithForm) and low <= bounds.low and bounds.high <= high
+
+
+def _are_large(bounds: Bounds) -> bool:
+    """Whether the numbers are floats that no integer may hold."""
+    low, high = exact_range(torch.int64)
+    return bounds.low < low or high < bounds.high
 
 
 def _as_numbers(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import gather_rows
 from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
-from tm_export.exporters.rules.rows import RowIndex, as_rows, row_index
+from tm_export.exporters.rules.rows import RowIndex, as_rows, covered, row_index
 
 aten = torch.ops.aten
 
@@ -35,7 +35,7 @@ class RaiseGather(Rule[RowIndex]):
     pattern = frozenset({aten.gather.default, aten.take_along_dim.default})
 
     def check(self, node: fx.Node) -> RowIndex | No:
-        """Look for the index before it was expanded; the other dimensions must be whole."""
+        """Look for the index before it was expanded; only take_along_dim can spread the tensor as well."""
         expands = node.target is aten.take_along_dim.default
         given = bound_arguments(node)
         index = given["indices" if expands else "index"]
@@ -45,14 +45,14 @@ class RaiseGather(Rule[RowIndex]):
         if not shape:
             return No("a scalar has no rows")
         dim = from_front(given["dim"], len(shape))
-        sizes = [
-            (a, 1 if expands and d > dim else a, b) for d, (a, b) in enumerate(zip(shape, index_shape, strict=True))
-        ]
-        if any(b not in whole for d, (*whole, b) in enumerate(sizes) if d != dim):
-            return No("the index covers a part of the other dimensions only")
+        others = [(d > dim, a, b) for d, (a, b) in enumerate(zip(shape, index_shape, strict=True)) if d != dim]
+        if expands and any(a != b and not (behind and b == 1) for behind, a, b in others):
+            return No("the index and the tensor are both spread over other dimensions")
         return row_index(index, dim) or No("the index differs from channel to channel")
 
     def rewrite(self, node: fx.Node, match: RowIndex, values: Values) -> Any:
         """Gather rows, and give them the shape that the index had."""
         x = values(bound_arguments(node)["self"])
+        if node.target is aten.gather.default:
+            x = covered(x, match.dim, value_of(node).shape)
         return gather_rows(as_rows(x, match.dim), match(values)).reshape(value_of(node).shape)

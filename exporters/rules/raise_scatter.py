@@ -13,7 +13,7 @@ from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import REDUCTIONS, scatter_rows
 from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
-from tm_export.exporters.rules.rows import RowIndex, as_index, as_rows, from_last, row_index, to_last
+from tm_export.exporters.rules.rows import RowIndex, as_index, as_rows, covered, from_last, put_back, row_index, to_last
 
 aten = torch.ops.aten
 
@@ -55,14 +55,12 @@ class RaiseScatter(Rule[Scatter]):
     })  # fmt: skip
 
     def check(self, node: fx.Node) -> Scatter | No:
-        """Read how rows are reduced; the index must cover the other dimensions wholly."""
+        """Read how rows are reduced."""
         given = bound_arguments(node)
-        shape, index_shape = value_of(given["self"]).shape, value_of(given["index"]).shape
-        if not shape:
+        rank = value_of(given["self"]).dim()
+        if not rank:
             return No("a scalar has no rows")
-        dim = from_front(given["dim"], len(shape))
-        if any(a != b for d, (a, b) in enumerate(zip(shape, index_shape, strict=True)) if d != dim):
-            return No("the index covers a part of the other dimensions only")
+        dim = from_front(given["dim"], rank)
         asked = given.get("reduce", "sum" if node.target is aten.scatter_add.default else "set")
         reduce = _NAMES.get(asked, asked)
         if reduce not in REDUCTIONS:
@@ -70,9 +68,10 @@ class RaiseScatter(Rule[Scatter]):
         return Scatter(dim, reduce, given.get("include_self", True), row_index(given["index"], dim))
 
     def rewrite(self, node: fx.Node, match: Scatter, values: Values) -> Any:
-        """Scatter rows, and give the result the shape of the base."""
+        """Scatter rows into the part of the base that the index covers, and give the result the shape of the base."""
         given = bound_arguments(node)
-        base, index = values(given["self"]), as_index(values(given["index"]))
+        whole, index = values(given["self"]), as_index(values(given["index"]))
+        base = covered(whole, match.dim, index.shape)
         src = values(given["src"]) if "src" in given else torch.full(index.shape, given["value"], dtype=base.dtype)
         src = src[tuple(slice(size) for size in index.shape)]  # a source may be larger than its index
         if match.index is not None:
@@ -83,7 +82,7 @@ class RaiseScatter(Rule[Scatter]):
                 match.reduce,
                 match.include_base,
             )
-            return rows.reshape(base.shape)
+            return put_back(rows.reshape(base.shape), whole)
         moved = to_last(base, match.dim)
         channels, arriving = math.prod(moved.shape[:-1]), index.shape[match.dim]
         rows = scatter_rows(
@@ -93,4 +92,4 @@ class RaiseScatter(Rule[Scatter]):
             match.reduce,
             match.include_base,
         )
-        return from_last(rows.reshape(moved.shape), match.dim)
+        return put_back(from_last(rows.reshape(moved.shape), match.dim), whole)

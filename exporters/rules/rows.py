@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,21 @@ def row_index(index: fx.Node, dim: int) -> RowIndex | None:
         return None  # no model seen gathers with an index expanded over two dimensions
     narrowed = narrow(index, trailing[0])
     return None if narrowed is None else RowIndex(dim, narrowed, batch, rows)
+
+
+def covered(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """The part of `x` that an index of these sizes reads or writes: the first so many of each dimension but `dim`."""
+    return x[tuple(slice(None) if d == dim else slice(size) for d, size in enumerate(sizes))]
+
+
+def put_back(part: Tensor, whole: Tensor, first: int = 0) -> Tensor:
+    """`whole` with its front, in dimensions from `first` on, replaced by `part`."""
+    for d in range(first, whole.dim()):
+        size = part.shape[d]
+        if size < whole.shape[d]:
+            front = put_back(part, whole.narrow(d, 0, size), d + 1)
+            return torch.cat([front, whole.narrow(d, size, whole.shape[d] - size)], d)
+    return part
 
 
 def as_rows(x: Tensor, dim: int) -> Tensor:

@@ -34,7 +34,9 @@ class Refused(Exception):
 
 
 def expected_of(program: RuleProgram) -> tuple[tuple[Tensor, ...], ...]:
-    """What the program computes on each seed's inputs; raises `Refused` where PyTorch raises."""
+    """What the program computes on each seed's inputs; raises `Refused` where PyTorch raises, or nothing is read."""
+    if not program.inputs:
+        raise Refused("no input is read")
     try:
         with torch.no_grad():
             results = [program.module()(*program.draw(seed)) for seed in SEEDS]

@@ -126,7 +126,7 @@ def orders(draw: st.DrawFn) -> RuleProgram:
     """A sort, however it is spelled, and what is cut out of it, put together and gathered by it."""
     dim, down, k = draw(dims), draw(st.booleans()), draw(st.integers(0, 4))
     distinct = ["x", "x", "-x", "x.double().float()", "x.exp()"]
-    equal = ["n", "n.float()", "n > 0", "n * (1 << 25)", "n.to(torch.int32)", "(n > 0).float()", "n - 100"]
+    equal = ["n", "n.float()", "w.round()", "n > 0", "n * (1 << 25)", "n.to(torch.int32)", "(n > 0).float()", "n - 100"]
     sorts = [
         ("argsort({d}, descending={r})", distinct), ("argsort({d}, {r})", distinct),
         ("topk({k}, {d}).indices", distinct), ("topk({k}, dim={d}, largest={r}, sorted=True)[1]", distinct),

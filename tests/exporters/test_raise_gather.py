@@ -62,14 +62,19 @@ def test_an_index_of_its_own_for_each_channel_is_refused() -> None:
     assert operators(program)["gather"] == 1
 
 
-def test_a_part_of_the_channels_is_refused() -> None:
-    _, firings = raised(lambda x, i: x.gather(1, i[..., None].expand(-1, -1, 4)), X, INDEX)
-    assert refusals(firings) == ["the index covers a part of the other dimensions only"]
+def test_an_index_may_cover_a_part_of_the_channels_or_the_batch() -> None:
+    for function in (
+        lambda x, i: x.gather(1, i[..., None].expand(-1, -1, 4)),
+        lambda x, i: x.gather(1, i[:1, :, None].expand(-1, -1, 5)),
+    ):
+        program, firings = raised(function, X, INDEX)
+        assert len(nodes_of(program, GATHER_ROWS)) == 1
+        assert refusals(firings) == []
 
 
-def test_a_part_of_the_batch_is_refused() -> None:
-    _, firings = raised(lambda x, i: x.gather(1, i[:1, :, None].expand(-1, -1, 5)), X, INDEX)
-    assert refusals(firings) == ["the index covers a part of the other dimensions only"]
+def test_a_tensor_that_is_spread_along_with_its_index_is_refused() -> None:
+    _, firings = raised(lambda x, i: torch.take_along_dim(x[:1], i[..., None], 1), X, INDEX)
+    assert refusals(firings) == ["the index and the tensor are both spread over other dimensions"]
 
 
 def test_an_index_into_the_flattened_tensor_is_refused() -> None:

@@ -90,10 +90,15 @@ def test_along_the_last_dimension() -> None:
     raised(lambda x, i, s: x.scatter_add(2, i.unsqueeze(1).expand(-1, 6, -1), s), BASE, INDEX.clamp(max=4), src)
 
 
-def test_a_part_of_the_channels_is_refused() -> None:
-    program, firings = raised(lambda x, i, s: x.scatter_add(1, i[..., None].expand(-1, -1, 4), s), BASE, INDEX, SRC)
-    assert refusals(firings) == ["the index covers a part of the other dimensions only"]
-    assert operators(program)["scatter_add"] == 1
+def test_an_index_may_cover_a_part_of_the_channels_and_the_batch() -> None:
+    for function in (
+        lambda x, i, s: x.scatter_add(1, i[..., None].expand(-1, -1, 4), s),
+        lambda x, i, s: x.scatter_reduce(1, i[:1, :, None].expand(-1, -1, 3), s, "amax"),
+        lambda x, i, s: x.transpose(0, 1).scatter(0, i.mT[..., None].expand(-1, -1, 2), 1.0),
+    ):
+        program, firings = raised(function, BASE, DISTINCT, SRC)
+        assert len(nodes_of(program, SCATTER_ROWS)) == 1
+        assert refusals(firings) == []
 
 
 def test_a_scalar_is_refused() -> None:
