@@ -20,7 +20,8 @@ _SAME_IF_SAME_SHAPE: Final = {
 _SAME_IF_SAME_DTYPE: Final = {
     aten.to.dtype, aten.to.dtype_layout, aten._to_copy.default, aten.alias.default, aten.clone.default,
     aten.contiguous.default, aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default,
-    aten.dropout.default, aten.type_as.default, aten.to.device, aten.to.other,
+    aten.dropout.default,  # in evaluation: capture takes apart one that was written to train
+    aten.type_as.default, aten.to.device, aten.to.other,
 }  # fmt: skip
 _VIEWS: Final = {aten.view.default, aten.reshape.default, aten._unsafe_view.default}
 # These take no more than a shape from their input; written without it they are constants.
@@ -54,8 +55,6 @@ def simplified(node: fx.Node, values: Values) -> Any:
     before, after = value_of(source), value_of(node)
     if node.target in _SAME_IF_SAME_SHAPE and before.shape == after.shape:
         return values(source)
-    if node.target is aten.dropout.default and drops(node):
-        return KEEP
     if node.target in _SAME_IF_SAME_DTYPE and before.dtype == after.dtype:
         return values(source)
     if node.target in _VIEWS:
@@ -66,12 +65,6 @@ def simplified(node: fx.Node, values: Values) -> Any:
     if node.target in _PERMUTATIONS:
         return _simplified_permutation(node, source, values)
     return KEEP
-
-
-def drops(dropout: fx.Node) -> bool:
-    """Whether a dropout lets nothing pass as it is: one that was written to train, whatever the module's mode."""
-    given = bound_arguments(dropout)
-    return bool(given["train"]) and given["p"] > 0
 
 
 def _simplified_permutation(node: fx.Node, source: fx.Node, values: Values) -> Any:

@@ -11,7 +11,7 @@ from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import gather_rows
 from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
-from tm_export.exporters.rules.rows import RowIndex, as_rows, covered, row_index
+from tm_export.exporters.rules.rows import RowIndex, as_rows, front, row_index
 
 aten = torch.ops.aten
 
@@ -54,5 +54,5 @@ class RaiseGather(Rule[RowIndex]):
         """Gather rows, and give them the shape that the index had."""
         x = values(bound_arguments(node)["self"])
         if node.target is aten.gather.default:
-            x = covered(x, match.dim, value_of(node).shape)
+            x = front(x, value_of(node).shape, but=match.dim)
         return gather_rows(as_rows(x, match.dim), match(values)).reshape(value_of(node).shape)

@@ -13,7 +13,7 @@ from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.dialect import REDUCTIONS, scatter_rows
 from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
-from tm_export.exporters.rules.rows import RowIndex, as_index, as_rows, covered, from_last, put_back, row_index, to_last
+from tm_export.exporters.rules.rows import RowIndex, as_index, as_rows, from_last, front, put_back, row_index, to_last
 
 aten = torch.ops.aten
 
@@ -71,9 +71,9 @@ class RaiseScatter(Rule[Scatter]):
         """Scatter rows into the part of the base that the index covers, and give the result the shape of the base."""
         given = bound_arguments(node)
         whole, index = values(given["self"]), as_index(values(given["index"]))
-        base = covered(whole, match.dim, index.shape)
+        base = front(whole, index.shape, but=match.dim)
         src = values(given["src"]) if "src" in given else torch.full(index.shape, given["value"], dtype=base.dtype)
-        src = src[tuple(slice(size) for size in index.shape)]  # a source may be larger than its index
+        src = front(src, index.shape)  # a source may be larger than its index
         if match.index is not None:
             rows = scatter_rows(
                 as_rows(base, match.dim),

@@ -47,9 +47,12 @@ def row_index(index: fx.Node, dim: int) -> RowIndex | None:
     return None if narrowed is None else RowIndex(dim, narrowed, batch, rows)
 
 
-def covered(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    """The part of `x` that an index of these sizes reads or writes: the first so many of each dimension but `dim`."""
-    return x[tuple(slice(None) if d == dim else slice(size) for d, size in enumerate(sizes))]
+def front(x: Tensor, sizes: Sequence[int], *, but: int | None = None) -> Tensor:
+    """The first so many of each dimension, but for one: what an index of these sizes reads or writes along that."""
+    for d, size in enumerate(sizes):
+        if d != but and size < x.shape[d]:
+            x = x.narrow(d, 0, size)
+    return x
 
 
 def put_back(part: Tensor, whole: Tensor, first: int = 0) -> Tensor:
@@ -57,8 +60,8 @@ def put_back(part: Tensor, whole: Tensor, first: int = 0) -> Tensor:
     for d in range(first, whole.dim()):
         size = part.shape[d]
         if size < whole.shape[d]:
-            front = put_back(part, whole.narrow(d, 0, size), d + 1)
-            return torch.cat([front, whole.narrow(d, size, whole.shape[d] - size)], d)
+            replaced = put_back(part, whole.narrow(d, 0, size), d + 1)
+            return torch.cat([replaced, whole.narrow(d, size, whole.shape[d] - size)], d)
     return part
 
 
