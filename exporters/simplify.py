@@ -55,8 +55,6 @@ def simplified(node: fx.Node, values: Values) -> Any:
     before, after = value_of(source), value_of(node)
     if node.target in _SAME_IF_SAME_SHAPE and before.shape == after.shape:
         return values(source)
-    if node.target is aten.dropout.default and drops(node):
-        return KEEP
     if node.target in _SAME_IF_SAME_DTYPE and before.dtype == after.dtype:
         return values(source)
     if node.target in _VIEWS:
@@ -67,12 +65,6 @@ def simplified(node: fx.Node, values: Values) -> Any:
     if node.target in _PERMUTATIONS:
         return _simplified_permutation(node, source, values)
     return KEEP
-
-
-def drops(dropout: fx.Node) -> bool:
-    """Whether a dropout lets nothing pass as it is: one that was written to train, whatever the module's mode."""
-    given = bound_arguments(dropout)
-    return bool(given["train"]) and given["p"] > 0
 
 
 def _simplified_permutation(node: fx.Node, source: fx.Node, values: Values) -> Any:
