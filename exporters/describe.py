@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from tm_export.exporters.errors import ConversionRefused
@@ -16,6 +16,7 @@ from tm_export.exporters.sources import ComponentSource
 from tm_export.exporters.targets.base import Signature, Target
 from tm_export.exporters.verify.cases import Case
 from tm_export.runtime import manifest
+from tm_export.runtime.engines.base import Array
 
 
 def signature_of(component: ComponentSource, outputs: Sequence[Tensor]) -> Signature:
@@ -30,9 +31,22 @@ def signature_of(component: ComponentSource, outputs: Sequence[Tensor]) -> Signa
 
 
 def tensor_spec(name: str, tensor: Tensor, target: Target) -> manifest.TensorSpec:
-    """Name, the target's dtype, and shape."""
-    dtype = target.dtype(tensor.dtype)
-    return manifest.TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": tuple(tensor.shape)})
+    """Name, and the dtype and shape that the target's artifacts have it in."""
+    shape = (1,) * (target.least_rank - tensor.dim()) + tuple(tensor.shape)
+    return manifest.TensorSpec.model_validate({"name": name, "dtype": target.dtype(tensor.dtype), "shape": shape})
+
+
+def as_declared(spec: manifest.TensorSpec, tensor: Tensor) -> Array:
+    """The tensor as the manifest has it; raises `ConversionRefused` if it holds an integer that does not fit there."""
+    array: Array = tensor.detach().contiguous().numpy()
+    made = array.astype(spec.dtype).reshape(spec.shape)
+    if array.dtype.kind in "iu" and made.dtype.kind in "iu" and (made.reshape(array.shape) != array).any():
+        beyond = array[made.reshape(array.shape) != array].flat[0]
+        raise ConversionRefused(
+            f"{spec.name!r} holds {beyond}, and artifacts of this target have integers of {8 * made.dtype.itemsize} bits: "
+            "keep values within them, or export to another target"
+        )
+    return made
 
 
 def tensor_specs(names: Sequence[str], tensors: Sequence[Tensor], target: Target) -> tuple[manifest.TensorSpec, ...]:
@@ -65,15 +79,15 @@ def merge_sites(
     return tuple(rows)
 
 
-def write_golden(staging: Path, component: str, variant: str, signature: Signature, case: Case) -> manifest.Golden:
-    """Write inputs and PyTorch's outputs, so that an app can test itself, and name the files."""
+def write_golden(staging: Path, component: str, variant: manifest.ComponentVariant, case: Case) -> manifest.Golden:
+    """Write inputs and PyTorch's outputs as the manifest declares them, so that an app can test itself; name the files."""
     (staging / "golden").mkdir(exist_ok=True)
     paths = {}
-    for kind, names, tensors in (
-        ("inputs", signature.inputs, case.inputs),
-        ("outputs", signature.outputs, case.reference.run.outputs),
+    for kind, specs, tensors in (
+        ("inputs", variant.inputs, case.inputs),
+        ("outputs", variant.outputs, case.reference.run.outputs),
     ):
-        paths[kind] = f"golden/{component}_{variant}_{kind}.safetensors"
-        arrays = {name: tensor.detach().contiguous().clone() for name, tensor in zip(names, tensors, strict=True)}
+        paths[kind] = f"golden/{component}_{variant.name}_{kind}.safetensors"
+        arrays = {spec.name: as_declared(spec, tensor) for spec, tensor in zip(specs, tensors, strict=True)}
         save_file(arrays, staging / paths[kind])
-    return manifest.Golden(component=component, variant=variant, **paths)
+    return manifest.Golden(component=component, variant=variant.name, **paths)

@@ -67,6 +67,8 @@ class Target(Protocol):
 
     name: str
     suffix: str
+    least_rank: int
+    """The fewest dimensions of an input or output: 1 where a single number is an array that holds it."""
 
     def precision(self, options: ExportOptions) -> Precision:
         """The precision that an export with these options computes in; raises `UsageError` if there is none."""

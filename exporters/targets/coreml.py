@@ -17,18 +17,20 @@ from typing import Any, Final
 import torch
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from tm_export.exporters.constants import fold_weights
 from tm_export.exporters.decompose import decompose
 from tm_export.exporters.lowering.cost import COREML, COREML_HALF, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
-from tm_export.exporters.retrace import arguments, is_float, placeholders_of, value_of, with_graph
-from tm_export.exporters.rules.base import apply_rules
+from tm_export.exporters.retrace import arguments, is_float
+from tm_export.exporters.rules.base import No, apply_rules
+from tm_export.exporters.rules.coreml import COREML_RULES
 from tm_export.exporters.rules.gelu import GeluByTanh
 from tm_export.exporters.rules.spelling import SPELLING
 from tm_export.exporters.targets.base import Function, Legalized, Placement, refusal
+from tm_export.exporters.targets.coreml_border import LEAST_RANK, border_dtype, with_border
+from tm_export.exporters.targets.coreml_integers import widened
 
 OFF_NEURAL_ENGINE: Final = frozenset({
     "topk", "gather", "gather_along_axis", "gather_nd", "scatter", "scatter_along_axis", "scatter_nd", "argsort",
@@ -45,6 +47,7 @@ class CoremlTarget:
 
     name = "coreml"
     suffix = ".mlpackage"
+    least_rank = LEAST_RANK
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp16 unless fp32 is asked for."""
@@ -55,13 +58,12 @@ class CoremlTarget:
         return COREML_HALF if self.precision(options) == "fp16" else COREML
 
     def dtype(self, dtype: torch.dtype) -> str:
-        """As in PyTorch, but that integers have 32 bits."""
-        widened = (torch.int64, torch.int16, torch.uint8, torch.bool)
-        return "int32" if dtype in widened else str(dtype).removeprefix("torch.")
+        """Floats and integers of 32 bits; a truth value is the integer 0 or 1."""
+        return str(border_dtype(dtype)).removeprefix("torch.")
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """Write out what coremltools gets wrong, and compute what follows from weights alone."""
-        program, _ = apply_rules(program, (GeluByTanh(), *SPELLING))
+        program = _spelled(widened(program))
         program, step = fold_weights(program)
         return Legalized(program, Recipe(step))
 
@@ -101,6 +103,8 @@ class CoremlTarget:
     def _convert(self, function: Function, options: ExportOptions) -> Any:
         from tm_export.runtime.coremltools_alone import coremltools as ct
 
+        import tm_export.exporters.targets.coreml_operators  # noqa: F401  # registers them
+
         half = self.precision(options) == "fp16"
         pipeline = ct.PassPipeline.DEFAULT
         if options.weights == "fp16" and not half:
@@ -108,8 +112,8 @@ class CoremlTarget:
 
             pipeline.append_pass(NARROW_WEIGHTS)
         precision = ct.transform.FP16ComputePrecision(_may_be_half) if half else ct.precision.FLOAT32
-        program, _ = apply_rules(decompose(function.program, _coremltools_knows), SPELLING)
-        program = _named_inputs(program, function.signature.inputs)
+        program = _spelled(decompose(function.program, _coremltools_knows))
+        program = with_border(program, function.signature.inputs)
         try:
             return ct.convert(
                 program,
@@ -141,6 +145,19 @@ class CoremlTarget:
         return Placement(regions=regions, operators=dict(sorted(counts.items())), outside=outside)
 
 
+_RULES: Final = (GeluByTanh(), *SPELLING, *COREML_RULES)
+
+
+def _spelled(program: ExportedProgram) -> ExportedProgram:
+    """Apply the rules as long as one fires: what one writes, another may have to write out further."""
+    by_op = {op: [rule for rule in _RULES if op in rule.pattern] for rule in _RULES for op in rule.pattern}
+    for _ in range(4):  # none is written in itself, and no chain is longer
+        if all(isinstance(rule.check(node), No) for node in program.graph.nodes for rule in by_op.get(node.target, ())):
+            break
+        program, _ = apply_rules(program, _RULES)
+    return program
+
+
 def _may_be_half(operation: Any) -> bool:
     """Whether an operation of Core ML's may compute in fp16: not what makes the angle of a sine or cosine.
 
@@ -163,27 +180,6 @@ def _coremltools_knows(op: OpOverload) -> bool:
     )
 
 
-def _named_inputs(program: ExportedProgram, names: tuple[str, ...]) -> ExportedProgram:
-    """Give the user's inputs their public names: coremltools takes them from the graph, which has them in small.
-
-    Those of 8 bits get 32, since Core ML takes no others for integers.
-    """
-    specs = list(program.graph_signature.input_specs)
-    nodes = {node.name: node for node in placeholders_of(program.graph)}
-    public = iter(names)
-    for i, spec in enumerate(specs):
-        if spec.kind is InputKind.USER_INPUT:
-            node, name = nodes[spec.arg.name], next(public)
-            for other in program.graph.nodes:
-                if other.name == name and other is not node:
-                    other._rename(f"{name}_value")
-            node.name = node.target = name
-            if value_of(node).dtype is torch.uint8:
-                node.meta["val"] = value_of(node).to(torch.int32)
-            specs[i] = InputSpec(spec.kind, TensorArgument(name), spec.target)
-    return with_graph(program, program.graph_module, specs, program.graph_signature.output_specs)
-
-
 def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]:
     """Outputs by name; floats leave in fp32, whatever the precision inside."""
     import numpy as np
@@ -192,7 +188,7 @@ def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]
 
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     return [
-        ct.TensorType(name=name, dtype=np.float32) if is_float(node) else ct.TensorType(name=name)
+        ct.TensorType(name=name, dtype=np.float32 if is_float(node) else np.int32)
         for name, node in zip(names, arguments(output)[0], strict=True)
     ]
 

@@ -33,6 +33,7 @@ class OnnxTarget:
 
     name = "onnx"
     suffix = ".onnx"
+    least_rank = 0
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp32; onnxruntime's CPU kernels compute in nothing narrower."""

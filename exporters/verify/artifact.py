@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from tm_export.exporters.describe import tensor_specs
+from tm_export.exporters.describe import as_declared, tensor_specs
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.records import ParityRecord
@@ -100,8 +100,7 @@ def run_artifact(
         with engine.open(path, variant) as session:
             for given in inputs:
                 arrays = {
-                    spec.name: tensor.detach().contiguous().numpy().astype(spec.dtype)
-                    for spec, tensor in zip(variant.inputs, given, strict=True)
+                    spec.name: as_declared(spec, tensor) for spec, tensor in zip(variant.inputs, given, strict=True)
                 }
                 outputs = session.run(arrays)
                 made.append(tuple(torch.from_numpy(outputs[spec.name]) for spec in variant.outputs))

@@ -74,7 +74,7 @@ def verify_component(
             )
             if extent == "all":
                 records, example = check.all_blocks()
-                golden.append(write_golden(workshop.bundle, component.name, variant.name, prepared.signature, example))
+                golden.append(write_golden(workshop.bundle, component.name, variant, example))
             else:
                 records = check.converted_blocks()
             parity += records

@@ -84,7 +84,8 @@ def records_of(
     """One record for each output: how far it is from what was expected, and how many decisions agreed."""
     records = []
     for name, result, wanted in zip(subject.output_names, results, expected, strict=True):
-        found = difference(_array(result), _array(wanted))
+        single = wanted.dim() == 0 and result.numel() == 1  # an artifact may give one number as an array of one
+        found = difference(_array(result.reshape(()) if single else result), _array(wanted))
         records.append(
             ParityRecord(
                 component=subject.component,

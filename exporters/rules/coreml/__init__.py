@@ -1,0 +1,51 @@
+"""Rules that put a program into operators that coremltools converts rightly."""
+
+from typing import Any, Final
+
+from tm_export.exporters.rules.base import Rule
+from tm_export.exporters.rules.coreml.arithmetic import FUNCTIONS, ROUNDED, SCALED_SUMS
+from tm_export.exporters.rules.coreml.forms import (
+    CONTRACTIONS,
+    GROUP_NORMS,
+    GROUPED_ATTENTION,
+    NEW_TENSORS,
+    NORMS,
+    SINGLE_CHOICES,
+    SINGLE_IMAGES,
+    WIDE_NORMS,
+    WINDOWS,
+)
+from tm_export.exporters.rules.coreml.integers import INTEGERS
+from tm_export.exporters.rules.coreml.padding import PADDING
+from tm_export.exporters.rules.coreml.pooling import AVERAGES, MAX_POOLS
+from tm_export.exporters.rules.coreml.reductions import BEST_OF_ALL, PRODUCTS, RUNNING_SUMS, SPREADS, SPREADS_OF_ALL
+from tm_export.exporters.rules.coreml.resizing import ResizeByProducts
+from tm_export.exporters.rules.coreml.truth_values import WHETHER_NUMBERS, TruthValuesAsNumbers
+
+COREML_RULES: Final[tuple[Rule[Any], ...]] = (
+    TruthValuesAsNumbers(),
+    WHETHER_NUMBERS,
+    SINGLE_CHOICES,
+    SCALED_SUMS,
+    INTEGERS,
+    ROUNDED,
+    FUNCTIONS,
+    PRODUCTS,
+    RUNNING_SUMS,
+    BEST_OF_ALL,
+    SPREADS,
+    SPREADS_OF_ALL,
+    NORMS,
+    WIDE_NORMS,
+    GROUP_NORMS,
+    GROUPED_ATTENTION,
+    WINDOWS,
+    CONTRACTIONS,
+    SINGLE_IMAGES,
+    NEW_TENSORS,
+    PADDING,
+    ResizeByProducts(),
+    MAX_POOLS,
+    AVERAGES,
+)
+"""Truth values first, for what is left to the rules behind them are numbers; integers before floats."""

@@ -1,0 +1,143 @@
+"""Reductions and running sums in the forms that coremltools reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor, fx
+
+from tm_export.exporters.arguments import bound_arguments, from_front
+from tm_export.exporters.retrace import value_of
+from tm_export.exporters.rules.written_out import WrittenOut
+
+aten = torch.ops.aten
+
+
+def _halved(x: Tensor, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """All of a dimension combined, by its halves: as deep as its length has bits."""
+    while (size := x.shape[dim]) > 1:
+        half = size // 2
+        paired = combine(x.narrow(dim, 0, half), x.narrow(dim, half, half))
+        x = torch.cat([paired, x.narrow(dim, 2 * half, 1)], dim) if size % 2 else paired
+    return x
+
+
+def _product(x: Tensor, dim: int | None, keepdim: bool, dtype: torch.dtype | None) -> Tensor:
+    is_whole = not x.is_floating_point()
+    x = x.to(dtype or (torch.int64 if is_whole else x.dtype))
+    if dim is None:
+        x, dim = x.reshape(-1), 0
+    if x.dim() == 0:
+        return x
+    made = _halved(x, from_front(dim, x.dim()), torch.mul)
+    return made if keepdim else made.squeeze(dim)
+
+
+def _product_of_all(x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return _product(x, None, False, dtype)
+
+
+def _running(x: Tensor, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Each entry combined with all before it, along a dimension: at each step with twice as many."""
+    dim, size, reach = from_front(dim, x.dim()), x.shape[dim] if x.dim() else 1, 1
+    while reach < size:
+        further = combine(x.narrow(dim, reach, size - reach), x.narrow(dim, 0, size - reach))
+        x = torch.cat([x.narrow(dim, 0, reach), further], dim)
+        reach *= 2
+    return x
+
+
+def _running_product(x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
+    return _running(x.to(dtype or (x.dtype if x.is_floating_point() else torch.int64)), dim, torch.mul)
+
+
+def _log_running_sum(x: Tensor, dim: int) -> Tensor:
+    return _running(x, dim, torch.logaddexp)
+
+
+PRODUCTS: Final = WrittenOut(
+    "coreml::products",
+    {
+        aten.prod.default: _product_of_all,
+        aten.prod.dim_int: _product,
+        aten.cumprod.default: _running_product,
+        aten.logcumsumexp.default: _log_running_sum,
+    },
+)
+"""Products, which coremltools' front end lacks."""
+
+
+def _running_sum(x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
+    dtype = dtype or (x.dtype if x.is_floating_point() else torch.int64)
+    x = x.to(dtype)
+    return x if x.dim() == 0 else torch.cumsum(x, from_front(dim, x.dim()))
+
+
+def _is_read(node: fx.Node) -> str:
+    """Whether coremltools reads a running sum: along a dimension counted from the front or the last, of numbers."""
+    given = bound_arguments(node)
+    x = value_of(given["self"])
+    same = x.dtype == value_of(node).dtype and x.dim() > 0
+    return "is read as it is" if same and given["dim"] >= -1 else ""
+
+
+RUNNING_SUMS: Final = WrittenOut("coreml::running_sums", {aten.cumsum.default: _running_sum}, unless=_is_read)
+"""Running sums along any dimension, of truth values too."""
+
+
+def _best_of_all(of: Callable[..., Tensor]) -> Callable[[Tensor, int | None, bool], Tensor]:
+    def best(x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+        if dim is None or x.dim() == 0:
+            found = of(x.reshape(-1), 0)
+            return found.reshape([1] * x.dim()) if keepdim else found
+        return of(x.to(torch.int32), dim, keepdim)
+
+    return best
+
+
+def _is_numbers_along_one(node: fx.Node) -> str:
+    given = bound_arguments(node)
+    x = value_of(given["self"])
+    return "numbers, along a dimension" if given["dim"] is not None and x.dtype != torch.bool and x.dim() else ""
+
+
+BEST_OF_ALL: Final = WrittenOut(
+    "coreml::best_of_all",
+    {aten.argmax.default: _best_of_all(torch.argmax), aten.argmin.default: _best_of_all(torch.argmin)},
+    unless=_is_numbers_along_one,
+)
+"""The best of all entries: coremltools takes it along the last dimension."""
+
+
+def _variance_and_mean(x: Tensor, dim: list[int] | None, correction: float | None, keepdim: bool) -> tuple[Tensor, ...]:
+    return torch.var(x, dim, correction=correction, keepdim=keepdim), torch.mean(x, dim or None, keepdim)
+
+
+def _deviation_and_mean(
+    x: Tensor, dim: list[int] | None, correction: float | None, keepdim: bool
+) -> tuple[Tensor, ...]:
+    return torch.std(x, dim, correction=correction, keepdim=keepdim), torch.mean(x, dim or None, keepdim)
+
+
+def _spread_of_all(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def spread(x: Tensor, dim: list[int] | None, correction: float | None, keepdim: bool) -> Tensor:
+        made = of(x.reshape(-1), [0], correction=correction)
+        return made.reshape([1] * x.dim()) if keepdim else made
+
+    return spread
+
+
+SPREADS_OF_ALL: Final = WrittenOut(
+    "coreml::spreads_of_all",
+    {aten.var.correction: _spread_of_all(torch.var), aten.std.correction: _spread_of_all(torch.std)},
+    unless=lambda node: "along dimensions" if bound_arguments(node)["dim"] else "",
+)
+"""The spread of all entries: coremltools forgets the correction."""
+
+SPREADS: Final = WrittenOut(
+    "coreml::spreads",
+    {aten.var_mean.correction: _variance_and_mean, aten.std_mean.correction: _deviation_and_mean},
+)
+"""Variance and mean at once."""

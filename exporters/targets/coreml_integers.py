@@ -1,0 +1,75 @@
+"""Integers of 8 and 16 bits, which Core ML computes in 32: as wide, and wrapped where PyTorch's overflow."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, fx
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+
+from tm_export.exporters.retrace import KEEP, Values, arguments, keywords, retrace
+from tm_export.exporters.simplify import simplified
+
+_NARROW: Final = frozenset({torch.uint8, torch.int8, torch.int16, torch.uint16})
+
+aten = torch.ops.aten
+
+_KEEPING: Final = frozenset({
+    aten.view.default, aten.reshape.default, aten.permute.default, aten.transpose.int, aten.slice.Tensor,
+    aten.select.int, aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.default, aten.expand.default,
+    aten.clone.default, aten.flip.default, aten.gather.default, aten.index_select.default, aten.index.Tensor,
+    aten.cat.default, aten.stack.default, aten.maximum.default, aten.minimum.default, aten.amax.default,
+    aten.amin.default, aten.max.dim, aten.min.dim, aten.topk.default, aten.sort.default,
+})  # fmt: skip
+"""Operators whose results are among their operands: nothing leaves the range."""
+
+
+def widened(program: ExportedProgram) -> ExportedProgram:
+    """Compute in int32 what PyTorch computes in fewer bits.
+
+    A sum of two bytes is 300 in 32 bits and 44 in 8: every result that was narrow is brought back into its range.
+    """
+    if not any(_is_narrow(value) for node in program.graph.nodes for value in pytree.tree_leaves(node.meta.get("val"))):
+        return program
+
+    def translate(node: fx.Node, values: Values) -> Any:
+        if not any(
+            _is_narrow(value) for each in (node, *node.all_input_nodes) for value in pytree.tree_leaves(each.meta.get("val"))
+        ):
+            return simplified(node, values)
+        if node.op == "output":
+            return KEEP
+        assert isinstance(node.target, OpOverload)
+        given = pytree.tree_map(_wide, (values(tuple(arguments(node))), values(keywords(node))))
+        made = node.target(*given[0], **given[1])
+        if node.target in _KEEPING:
+            return made
+        return pytree.tree_map(_wrapped, made, node.meta["val"])
+
+    return retrace(program, translate)
+
+
+def _is_narrow(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype in _NARROW
+
+
+def _wide(value: Any) -> Any:
+    """A narrow tensor in 32 bits; a narrow dtype among the arguments likewise."""
+    if isinstance(value, Tensor):
+        return value.to(torch.int32) if value.dtype in _NARROW else value
+    return torch.int32 if value in _NARROW else value
+
+
+def _wrapped(made: Any, was: Any) -> Any:
+    """Bring a result into the range that it had: floor-modulo, by arithmetic that Core ML has."""
+    if not isinstance(was, Tensor):
+        return made
+    if was.dtype not in _NARROW:
+        return made.to(was.dtype)
+    bounds = torch.iinfo(was.dtype)
+    size = bounds.max - bounds.min + 1
+    from_zero = made.to(torch.int32) - bounds.min
+    return from_zero - torch.floor_divide(from_zero, torch.full((), size, dtype=torch.int32)) * size + bounds.min
