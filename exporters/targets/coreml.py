@@ -15,19 +15,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from tm_export.exporters.constants import fold_weights
 from tm_export.exporters.decompose import decompose
+from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.lowering.cost import COREML, COREML_HALF, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
-from tm_export.exporters.retrace import arguments, is_float
+from tm_export.exporters.retrace import arguments, is_float, value_of
 from tm_export.exporters.rules.base import No, apply_rules
 from tm_export.exporters.rules.coreml import COREML_RULES
 from tm_export.exporters.rules.gelu import GeluByTanh
 from tm_export.exporters.rules.spelling import SPELLING
+from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Function, Legalized, Placement, refusal
 from tm_export.exporters.targets.coreml_border import LEAST_RANK, border_dtype, with_border
 from tm_export.exporters.targets.coreml_integers import widened
@@ -101,9 +104,8 @@ class CoremlTarget:
             shutil.move(whole, path)
 
     def _convert(self, function: Function, options: ExportOptions) -> Any:
-        from tm_export.runtime.coremltools_alone import coremltools as ct
-
         import tm_export.exporters.targets.coreml_operators  # noqa: F401  # registers them
+        from tm_export.runtime.coremltools_alone import coremltools as ct
 
         half = self.precision(options) == "fp16"
         pipeline = ct.PassPipeline.DEFAULT
@@ -125,7 +127,7 @@ class CoremlTarget:
                 skip_model_load=True,
             )
         except Exception as error:  # coremltools raises whatever comes, bare AssertionErrors among it
-            raise refusal("Core ML", program, error) from error
+            raise _refusal(program, error) from error
 
     def seal(self, folder: Path) -> None:
         """Derive the identifiers of a package anew from its contents."""
@@ -156,6 +158,34 @@ def _spelled(program: ExportedProgram) -> ExportedProgram:
             break
         program, _ = apply_rules(program, _RULES)
     return program
+
+
+def _refusal(program: ExportedProgram, error: Exception) -> ConversionRefused:
+    """What coremltools stumbled over, in our words: the operator that it was converting when it raised.
+
+    Its own text is left out: it speaks of operators that the user has not written.
+    """
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "call_function"}
+    trace = error.__traceback__
+    at = None
+    while trace is not None:
+        local = trace.tb_frame.f_locals.get("node")
+        at = nodes.get(getattr(local, "name", None) or "", at)
+        trace = trace.tb_next
+    if at is None:
+        too_deep = next(
+            (n for n in nodes.values() if isinstance(n.meta.get("val"), Tensor) and value_of(n).dim() > 5), None
+        )
+        if too_deep is None:
+            return refusal("Core ML", program, error)
+        return ConversionRefused(
+            f"Core ML has tensors of at most 5 dimensions: {too_deep.target} makes one of {value_of(too_deep).dim()} "
+            f"at {source_line(too_deep) or too_deep.name}: merge dimensions before it, with reshape or flatten"
+        )
+    return ConversionRefused(
+        f"Core ML has no operator for {at.target} with these arguments at {source_line(at) or at.name}: "
+        "write it in other operators"
+    )
 
 
 def _may_be_half(operation: Any) -> bool:

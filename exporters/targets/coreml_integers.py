@@ -32,12 +32,14 @@ def widened(program: ExportedProgram) -> ExportedProgram:
 
     A sum of two bytes is 300 in 32 bits and 44 in 8: every result that was narrow is brought back into its range.
     """
-    if not any(_is_narrow(value) for node in program.graph.nodes for value in pytree.tree_leaves(node.meta.get("val"))):
+    if not any(map(_has_narrow, program.graph.nodes)):
         return program
 
     def translate(node: fx.Node, values: Values) -> Any:
         if not any(
-            _is_narrow(value) for each in (node, *node.all_input_nodes) for value in pytree.tree_leaves(each.meta.get("val"))
+            _is_narrow(value)
+            for each in (node, *node.all_input_nodes)
+            for value in pytree.tree_leaves(each.meta.get("val"))
         ):
             return simplified(node, values)
         if node.op == "output":
@@ -52,8 +54,9 @@ def widened(program: ExportedProgram) -> ExportedProgram:
     return retrace(program, translate)
 
 
-def _is_narrow(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype in _NARROW
+def _has_narrow(node: fx.Node) -> bool:
+    values = pytree.tree_leaves(node.meta.get("val"))
+    return any(isinstance(value, Tensor) and value.dtype in _NARROW for value in values)
 
 
 def _wide(value: Any) -> Any:

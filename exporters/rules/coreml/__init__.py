@@ -3,14 +3,20 @@
 from typing import Any, Final
 
 from tm_export.exporters.rules.base import Rule
-from tm_export.exporters.rules.coreml.arithmetic import FUNCTIONS, ROUNDED, SCALED_SUMS
+from tm_export.exporters.rules.coreml.arithmetic import EARLY_LINES, FUNCTIONS, ROUNDED, SCALED_SUMS
 from tm_export.exporters.rules.coreml.forms import (
+    ADDED_PRODUCTS,
+    ADDITIONS,
+    CHOICES,
+    CLAMPS,
     CONTRACTIONS,
+    FOLDS,
     GROUP_NORMS,
     GROUPED_ATTENTION,
     NEW_TENSORS,
     NORMS,
-    SINGLE_CHOICES,
+    OTHER_NAMES,
+    ROLLS,
     SINGLE_IMAGES,
     WIDE_NORMS,
     WINDOWS,
@@ -25,11 +31,18 @@ from tm_export.exporters.rules.coreml.truth_values import WHETHER_NUMBERS, Truth
 COREML_RULES: Final[tuple[Rule[Any], ...]] = (
     TruthValuesAsNumbers(),
     WHETHER_NUMBERS,
-    SINGLE_CHOICES,
+    OTHER_NAMES,
+    CHOICES,
+    CLAMPS,
+    ROLLS,
+    ADDITIONS,
+    ADDED_PRODUCTS,
+    FOLDS,
     SCALED_SUMS,
     INTEGERS,
     ROUNDED,
     FUNCTIONS,
+    EARLY_LINES,
     PRODUCTS,
     RUNNING_SUMS,
     BEST_OF_ALL,

@@ -143,6 +143,39 @@ def _logit(x: Tensor, eps: float | None) -> Tensor:
     return torch.log(within / (1 - within))
 
 
+def _log2(x: Tensor) -> Tensor:
+    return torch.log(x) * (1 / math.log(2))
+
+
+def _reciprocal(x: Tensor) -> Tensor:
+    """By division: Core ML's `inverse` adds 1e-4 to what it divides by."""
+    return torch.true_divide(torch.ones((), dtype=torch.promote_types(x.dtype, torch.float16)), x)
+
+
+def _softplus(x: Tensor, beta: float, threshold: float) -> Tensor:
+    """log(1 + exp(βx))/β below the threshold, and x above it."""
+    scaled = x * beta
+    return torch.where(scaled > threshold, x, aten.softplus.default(scaled) * (1 / beta))
+
+
+def _fmax(x: Tensor, y: Tensor) -> Tensor:
+    return torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.maximum(x, y)))
+
+
+def _fmin(x: Tensor, y: Tensor) -> Tensor:
+    return torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.minimum(x, y)))
+
+
+def _atan2(y: Tensor, x: Tensor) -> Tensor:
+    """The angle of (x, y): that of the smaller part over the larger one, turned into its quadrant."""
+    steep = y.abs() > x.abs()
+    smaller, larger = torch.minimum(y.abs(), x.abs()), torch.maximum(y.abs(), x.abs())
+    angle = torch.atan(smaller / torch.where(larger == 0, torch.ones((), dtype=x.dtype), larger))
+    angle = torch.where(steep, math.pi / 2 - angle, angle)
+    angle = torch.where(_negative(x), math.pi - angle, angle)
+    return torch.where(_negative(y), -angle, angle)
+
+
 def _mse(x: Tensor, y: Tensor, reduction: int) -> Tensor:
     return _reduced((x - y) * (x - y), reduction)
 
@@ -156,6 +189,11 @@ FUNCTIONS: Final = WrittenOut(
     "coreml::functions",
     {
         aten.hypot.default: _hypot,
+        aten.log2.default: _log2,
+        aten.reciprocal.default: _reciprocal,
+        aten.fmax.default: _fmax,
+        aten.fmin.default: _fmin,
+        aten.atan2.default: _atan2,
         aten.erfc.default: _erfc,
         aten.special_erfc.default: _erfc,
         aten.copysign.Tensor: _copysign,
@@ -173,3 +211,13 @@ FUNCTIONS: Final = WrittenOut(
     },
 )
 """Functions of each number."""
+
+_USUAL_THRESHOLD: Final = 15
+"""Above this, log(1 + exp(x)) is x in 32 bits."""
+
+EARLY_LINES: Final = WrittenOut(
+    "coreml::early_lines",
+    {aten.softplus.default: _softplus},
+    unless=lambda node: "nothing is cut off" if bound_arguments(node)["threshold"] >= _USUAL_THRESHOLD else "",
+)
+"""Softplus with a threshold that can be seen, which coremltools ignores."""

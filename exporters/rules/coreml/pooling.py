@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from tm_export.exporters.arguments import bound_arguments
-from tm_export.exporters.retrace import value_of
 from tm_export.exporters.rules.written_out import WrittenOut
 
 aten = torch.ops.aten

@@ -123,18 +123,35 @@ def _deviation_and_mean(
 
 def _spread_of_all(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def spread(x: Tensor, dim: list[int] | None, correction: float | None, keepdim: bool) -> Tensor:
-        made = of(x.reshape(-1), [0], correction=correction)
+        explicit = 1 if correction is None else correction
+        if dim:
+            return of(x, dim, correction=explicit, keepdim=keepdim)
+        made = of(x.reshape(-1), [0], correction=explicit)
         return made.reshape([1] * x.dim()) if keepdim else made
 
     return spread
 
 
+def _unbiased_or_not(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda x, unbiased: of(x.reshape(-1), [0], correction=int(unbiased))
+
+
+def _is_along_dimensions(node: fx.Node) -> str:
+    given = bound_arguments(node)
+    return "along dimensions, corrected as is said" if given.get("dim") and given["correction"] is not None else ""
+
+
 SPREADS_OF_ALL: Final = WrittenOut(
     "coreml::spreads_of_all",
-    {aten.var.correction: _spread_of_all(torch.var), aten.std.correction: _spread_of_all(torch.std)},
-    unless=lambda node: "along dimensions" if bound_arguments(node)["dim"] else "",
+    {
+        aten.var.correction: _spread_of_all(torch.var),
+        aten.std.correction: _spread_of_all(torch.std),
+        aten.var.default: _unbiased_or_not(torch.var),
+        aten.std.default: _unbiased_or_not(torch.std),
+    },
+    unless=_is_along_dimensions,
 )
-"""The spread of all entries: coremltools forgets the correction."""
+"""The spread of all entries: coremltools forgets a correction that is not written."""
 
 SPREADS: Final = WrittenOut(
     "coreml::spreads",

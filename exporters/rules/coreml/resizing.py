@@ -82,7 +82,7 @@ class ResizeByProducts(Rule[int]):
         for dim in range(match):
             axis = x.dim() - match + dim
             matrix = _matrix(node, dim, match, x.shape[axis])
-            x = torch.matmul(x.movedim(axis, -1), matrix.t()).movedim(-1, axis)
+            x = torch.matmul(x.transpose(axis, -1), matrix.t()).transpose(axis, -1)
         return x
 
 
@@ -115,19 +115,25 @@ def _is_native(node: fx.Node) -> bool:
 
 
 def _matrix(node: fx.Node, dim: int, dims: int, size: int) -> Tensor:
-    """What the operator does along one of its dimensions: [made, had]."""
+    """What the operator does along one of its dimensions: [made, had].
+
+    The columns of the identity lie along another of its dimensions, which keeps its size, or along the channels.
+    """
     assert isinstance(node.target, OpOverload)
     given = bound_arguments(node)
-    first = next(iter(given))
-    identity = torch.eye(size).reshape([1, size, *(size if i == dim else 1 for i in range(dims))])
-    made = list(value_of(node).shape[-dims:])
-    arguments: dict[str, Any] = {**given, first: identity}
-    if "output_size" in given and given["output_size"] is not None:
-        arguments["output_size"] = [made[i] if i == dim else 1 for i in range(dims)]
+    columns = next((i for i in range(dims) if i != dim), None)
+    sizes = [size if i in (dim, columns) else 1 for i in range(dims)]
+    made = [value_of(node).shape[i - dims] if i == dim else sizes[i] for i in range(dims)]
+    identity = torch.eye(size).reshape([1, size if columns is None else 1, *sizes])
+    arguments: dict[str, Any] = {**given, next(iter(given)): identity}
+    if given.get("output_size") is not None:
+        arguments["output_size"] = made
     if given.get("scale_factors") is not None:
         arguments["scale_factors"] = [given["scale_factors"][i] if i == dim else 1.0 for i in range(dims)]
     for i, letter in enumerate("dhw"[-dims:]):
         if f"scales_{letter}" in given and i != dim:
             arguments[f"scales_{letter}"] = None
     resized: Tensor = node.target(*arguments.values())
-    return resized.reshape(size, made[dim]).t()
+    if columns is None or columns < dim:
+        return resized.reshape(size, made[dim]).t()
+    return resized.reshape(made[dim], size)

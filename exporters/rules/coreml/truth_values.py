@@ -44,9 +44,7 @@ class TruthValuesAsNumbers(Rule[None]):
         first = 1 if is_choice else 0
         is_mask = "masked_fill" in str(node.target)
         kept = range(1, 2) if is_mask else range(0)
-        args = [
-            arg if i < first or i in kept else _as_number(arg) for i, arg in enumerate(values(tuple(node.args)))
-        ]
+        args = [arg if i < first or i in kept else _as_number(arg) for i, arg in enumerate(values(tuple(node.args)))]
         made = node.target(*args, **values(dict(node.kwargs)))  # type: ignore[operator]
         was = node.meta["val"]
         if isinstance(made, Tensor):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,18 +15,31 @@ _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def _require_floor(ceil_mode: Tensor) -> None:
-    if ceil_mode:
-        raise NotImplementedError("pooling with ceil_mode is not evaluated; pad the input to a whole number of windows")
+def _beyond(
+    sizes: Sequence[int], pads: Sequence[int], kernel: Sequence[int], step: Sequence[int], is_ceil: bool
+) -> list[int]:
+    """How far the last window reaches beyond the padding, before and after each axis.
+
+    With `ceil_mode` a window counts that begins inside.
+    """
+    beyond = []
+    for i, (size, width, stride) in enumerate(zip(sizes, kernel, step, strict=True)):
+        before, after = pads[2 * i], pads[2 * i + 1]
+        windows = -(-(size + before + after - width) // stride) + 1
+        if (windows - 1) * stride >= size + before:
+            windows -= 1
+        beyond += [0, max(0, (windows - 1) * stride + width - size - before - after) if is_ceil else 0]
+    return beyond
 
 
 def _max_pool(
     x: Tensor, kernel_sizes: Tensor, strides: Tensor, pad_type: str, pad: Tensor, ceil_mode: Tensor
 ) -> Tensor:
-    _require_floor(ceil_mode)
     kernel, step = kernel_sizes.tolist(), strides.tolist()
     pads = resolve_padding(pad_type, pad, x.shape[2:], kernel, step)
-    return _MAX_POOL[x.ndim - 2](pad_spatial(x, pads, value=float("-inf")), kernel, step)
+    beyond = _beyond(x.shape[2:], pads, kernel, step, bool(ceil_mode))
+    whole = pad_spatial(pad_spatial(x, pads, value=float("-inf")), beyond, value=float("-inf"))
+    return _MAX_POOL[x.ndim - 2](whole, kernel, step)
 
 
 def _avg_pool(
@@ -36,14 +51,13 @@ def _avg_pool(
     exclude_padding_from_average: Tensor,
     ceil_mode: Tensor,
 ) -> Tensor:
-    _require_floor(ceil_mode)
     kernel, step = kernel_sizes.tolist(), strides.tolist()
     pads = resolve_padding(pad_type, pad, x.shape[2:], kernel, step)
+    beyond = _beyond(x.shape[2:], pads, kernel, step, bool(ceil_mode))
     pool = _AVG_POOL[x.ndim - 2]
-    mean = pool(pad_spatial(x, pads), kernel, step)
-    if exclude_padding_from_average:
-        mean = mean / pool(pad_spatial(torch.ones_like(x), pads), kernel, step)
-    return mean
+    padded = pad_spatial(x, pads)
+    counted = pad_spatial(torch.ones_like(x), pads) if exclude_padding_from_average else torch.ones_like(padded)
+    return pool(pad_spatial(padded, beyond), kernel, step) / pool(pad_spatial(counted, beyond), kernel, step)
 
 
 def _sample_positions(mode: str, size: int, target: int) -> Tensor:
@@ -125,9 +139,32 @@ def _resize(x: Tensor, shape: Tensor, resized_dims: Tensor, interpolation_mode: 
     return x
 
 
+_PADDING = {"constant": "zeros", "border": "border", "reflection": "reflection", "symmetric": "reflection"}
+
+
+def _resample(
+    x: Tensor,
+    coordinates: Tensor,
+    sampling_mode: str,
+    padding_mode: str,
+    padding_value: Tensor,
+    coordinates_mode: str,
+    align_corners: Tensor,
+) -> Tensor:
+    mirrored_at_centres = padding_mode == "reflection"
+    if padding_mode in ("reflection", "symmetric") and mirrored_at_centres != bool(align_corners):
+        raise NotImplementedError(f"resample with padding {padding_mode!r} is evaluated with one align_corners only")
+    if coordinates_mode != "normalized_minus_one_to_one" or float(padding_value) != 0:
+        raise NotImplementedError("resample is evaluated with coordinates from -1 to 1 and a padding of 0 only")
+    return F.grid_sample(
+        x, coordinates, mode=sampling_mode, padding_mode=_PADDING[padding_mode], align_corners=bool(align_corners)
+    )
+
+
 TABLE: Table = {
     "avg_pool": _avg_pool,
     "max_pool": _max_pool,
+    "resample": _resample,
     "resize": _resize,
     "resize_bilinear": _resize_bilinear,
     "resize_nearest_neighbor": _resize_nearest_neighbor,
