@@ -43,8 +43,8 @@ def as_declared(spec: manifest.TensorSpec, tensor: Tensor) -> Array:
     if array.dtype.kind in "iu" and made.dtype.kind in "iu" and (made.reshape(array.shape) != array).any():
         beyond = array[made.reshape(array.shape) != array].flat[0]
         raise ConversionRefused(
-            f"{spec.name!r} holds {beyond}, and artifacts of this target have integers of {8 * made.dtype.itemsize} bits: "
-            "keep values within them, or export to another target"
+            f"{spec.name!r} holds {beyond}, and this target's artifacts have integers of {8 * made.dtype.itemsize} "
+            "bits: keep values within them, or export to another target"
         )
     return made
 
@@ -80,7 +80,7 @@ def merge_sites(
 
 
 def write_golden(staging: Path, component: str, variant: manifest.ComponentVariant, case: Case) -> manifest.Golden:
-    """Write inputs and PyTorch's outputs as the manifest declares them, so that an app can test itself; name the files."""
+    """Write inputs and PyTorch's outputs as the manifest has them, so that an app can test itself; name the files."""
     (staging / "golden").mkdir(exist_ok=True)
     paths = {}
     for kind, specs, tensors in (

@@ -1,4 +1,4 @@
-"""What crosses the border of a Core ML program: truth values, single numbers, narrow integers, inputs that are outputs."""
+"""What crosses the border of a Core ML program: truth values, single numbers, narrow integers, aliases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.exporters.coreml_artifact import TARGET, on_reference
+from coreml_artifact import TARGET, on_reference
 from torch import Tensor
 
 from tm_export.exporters.describe import as_declared, tensor_spec

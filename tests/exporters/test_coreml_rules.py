@@ -1,4 +1,4 @@
-"""What is written out for Core ML, against PyTorch itself: each formula as a program, and groups of them as artifacts."""
+"""What is written out for Core ML, against PyTorch: each formula as a program, and groups of them as artifacts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.exporters.coreml_artifact import legalized, on_reference, tensors_in
+from coreml_artifact import legalized, on_reference, tensors_in
 from torch import Tensor
 
 from tm_export.exporters.verify.replay import replay
@@ -45,7 +45,7 @@ FLOATS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "softplus cut off": lambda x, y: (F.softplus(x, 2.0, 1.0), F.softplus(y)),
     "products": lambda x, y: (x.prod(-1), x.prod(), y.prod(1, keepdim=True), x.cumprod(1), y.logcumsumexp(-1)),
     "running sums": lambda x, y: (x.cumsum(-2), (x > 0).cumsum(0), y.cumsum(-3)),
-    "best of all": lambda x, y: (x.argmax(), y.argmin(), x.argmax(keepdim=True), (x > 0).argmax(-1)),
+    "best of all": lambda x, y: (x.argmax(), y.argmin(), x.argmax(keepdim=True), (x > 0).int().argmax(-1)),
     "spreads": lambda x, y: (x.std(), y.var(), x.std(-1), *torch.var_mean(y, (0, 1)), x.var((0, 2), correction=2)),
     "norms": lambda x, y: (F.rms_norm(x, (6,), y[0, 0]), F.rms_norm(x, (5, 6)), F.layer_norm(x, (5, 6), y[0], y[1])),
     "groups": lambda x, y: (F.group_norm(x, 5, y[0, :, 0], y[0, :, 1]), F.group_norm(y, 1)),
