@@ -9,7 +9,6 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from tm_export.exporters.errors import ConversionRefused
-from tm_export.exporters.macs import count_macs
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.records import MergeSite
 from tm_export.exporters.rewrite import Raised, choose
@@ -44,8 +43,8 @@ def as_declared(spec: manifest.TensorSpec, tensor: Tensor) -> Array:
     if array.dtype.kind in "iu" and made.dtype.kind in "iu" and (made.reshape(array.shape) != array).any():
         beyond = array[made.reshape(array.shape) != array].flat[0]
         raise ConversionRefused(
-            f"{spec.name!r} holds {beyond}, and artifacts of this target have integers of {8 * made.dtype.itemsize} bits: "
-            "keep values within them, or export to another target"
+            f"{spec.name!r} holds {beyond}, and this target's artifacts have integers of {8 * made.dtype.itemsize} "
+            "bits: keep values within them, or export to another target"
         )
     return made
 
@@ -60,7 +59,6 @@ def merge_sites(
 ) -> tuple[MergeSite, ...]:
     """The merge report's rows."""
     half = target.precision(options) == "fp16"
-    unmerged = count_macs(raised.program) + sum(site.macs_saved for site in raised.sites)
     rows = []
     for site in raised.sites:
         choice = choose(site.work, target.costs(options), options, half=half) if site.has_choice else None
@@ -72,18 +70,17 @@ def merge_sites(
                 kind=site.kind,
                 tokens_before=site.tokens_before,
                 tokens_after=site.tokens_after,
-                form=choice.form if choice else site.own_form,
-                reason=choice.reason if choice else "written so: one form for every target",
+                form=choice.form if choice else "pairs",
+                reason=choice.reason if choice else "neighbours are halves of a view: one form for every target",
                 costs_ns=choice.costs_ns if choice else {},
                 macs_saved=site.macs_saved,
-                share_saved=site.macs_saved / unmerged if unmerged else 0.0,
             )
         )
     return tuple(rows)
 
 
 def write_golden(staging: Path, component: str, variant: manifest.ComponentVariant, case: Case) -> manifest.Golden:
-    """Write inputs and PyTorch's outputs as the manifest declares them, so that an app can test itself; name the files."""
+    """Write inputs and PyTorch's outputs as the manifest has them, so that an app can test itself; name the files."""
     (staging / "golden").mkdir(exist_ok=True)
     paths = {}
     for kind, specs, tensors in (

@@ -41,6 +41,8 @@ OFF_NEURAL_ENGINE: Final = frozenset({
 })  # fmt: skip
 """Operators that others measured off the Neural Engine; they run, on the CPU or GPU."""
 
+_MAX_RANK: Final = 5
+
 _WAVES: Final = frozenset({"sin", "cos"})
 _TO_AN_ANGLE: Final = frozenset({"mul", "add", "sub", "real_div", "expand_dims", "reshape", "squeeze", "cast"})
 
@@ -179,8 +181,8 @@ def _refusal(program: ExportedProgram, error: Exception) -> ConversionRefused:
         if too_deep is None:
             return refusal("Core ML", program, error)
         return ConversionRefused(
-            f"Core ML has tensors of at most 5 dimensions: {too_deep.target} makes one of {value_of(too_deep).dim()} "
-            f"at {source_line(too_deep) or too_deep.name}: merge dimensions before it, with reshape or flatten"
+            f"Core ML has tensors of at most {_MAX_RANK} dimensions: {too_deep.target} makes one of "
+            f"{value_of(too_deep).dim()} at {source_line(too_deep) or too_deep.name}: merge dimensions before it, with reshape or flatten"
         )
     return ConversionRefused(
         f"Core ML has no operator for {at.target} with these arguments at {source_line(at) or at.name}: "

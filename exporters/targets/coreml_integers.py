@@ -36,11 +36,7 @@ def widened(program: ExportedProgram) -> ExportedProgram:
         return program
 
     def translate(node: fx.Node, values: Values) -> Any:
-        if not any(
-            _is_narrow(value)
-            for each in (node, *node.all_input_nodes)
-            for value in pytree.tree_leaves(each.meta.get("val"))
-        ):
+        if not any(map(_has_narrow, (node, *node.all_input_nodes))):
             return simplified(node, values)
         if node.op == "output":
             return KEEP

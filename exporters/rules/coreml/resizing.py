@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -14,9 +13,6 @@ from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
 
 aten = torch.ops.aten
-
-_Along = Callable[[Tensor, int], Tensor]
-"""Resizes the third dimension of a tensor [1, N, N, 1, …], as the operator does the given one of its own."""
 
 _RESIZES: Final = {
     aten.upsample_linear1d.vec: 1,
@@ -53,8 +49,7 @@ class ResizeByProducts(Rule[int]):
     """Replaces a resize by a product along each of its dimensions.
 
     What the operator does along one is learned from itself: the rows of the matrix are what it makes of the columns
-    of the identity. So every mode, scale and rounding is PyTorch's own. The matrix follows from nothing but sizes and is
-    folded.
+    of the identity. So every mode, scale and rounding is PyTorch's own. The matrix follows from sizes and is folded.
 
     Before::
 
