@@ -37,7 +37,7 @@ TESTS: Final[Mapping[str, Sequence[str]]] = {
     "exporters/rules/xnnpack/": ("exporters/test_xnnpack_rules.py",),
     "exporters/rules/": (
         *(f"exporters/test_{rule}.py" for rule in RULES),
-        *(f"exporters/test_{name}.py" for name in ("uniform", "spelling", "zoo_rewrite", "bounds", "distinct")),
+        *(f"exporters/test_{name}.py" for name in ("uniform", "spelling", "bounds", "distinct")),
     ),
     "exporters/lowering/": (
         *(f"exporters/test_{name}.py" for name in ("lowering_forms", "forms_read_twice", "distinct", "bounds")),
