@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from tm_export.exporters.errors import ConversionRefused
+from tm_export.exporters.macs import count_macs
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.records import MergeSite
 from tm_export.exporters.rewrite import Raised, choose
@@ -59,6 +60,7 @@ def merge_sites(
 ) -> tuple[MergeSite, ...]:
     """The merge report's rows."""
     half = target.precision(options) == "fp16"
+    unmerged = count_macs(raised.program) + sum(site.macs_saved for site in raised.sites)
     rows = []
     for site in raised.sites:
         choice = choose(site.work, target.costs(options), options, half=half) if site.has_choice else None
@@ -70,10 +72,11 @@ def merge_sites(
                 kind=site.kind,
                 tokens_before=site.tokens_before,
                 tokens_after=site.tokens_after,
-                form=choice.form if choice else "pairs",
-                reason=choice.reason if choice else "neighbours are halves of a view: one form for every target",
+                form=choice.form if choice else site.own_form,
+                reason=choice.reason if choice else "written so: one form for every target",
                 costs_ns=choice.costs_ns if choice else {},
                 macs_saved=site.macs_saved,
+                share_saved=site.macs_saved / unmerged if unmerged else 0.0,
             )
         )
     return tuple(rows)
