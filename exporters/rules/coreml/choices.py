@@ -14,20 +14,13 @@ from tm_export.exporters.rules.written_out import WrittenOut, as_tensor
 aten = torch.ops.aten
 
 
-def _where_of_numbers(condition: Tensor, x: Any, y: Any) -> Tensor:
-    dtype = torch.result_type(x, y)
-    x, y = (as_tensor(each, dtype).unsqueeze(0) for each in (x, y))
-    return aten.where.self(condition.unsqueeze(0), x, y).squeeze(0)
-
-
 def _where(condition: Tensor, x: Any, y: Any) -> Tensor:
     dtype = torch.result_type(x, y)
     x, y = as_tensor(x, dtype), as_tensor(y, dtype)
-    return (
-        aten.where.self(condition, x, y)
-        if condition.dim() or x.dim() or y.dim()
-        else _where_of_numbers(condition, x, y)
-    )
+    is_single = condition.dim() == x.dim() == y.dim() == 0
+    operands = [each.unsqueeze(0) if is_single else each for each in (condition, x, y)]
+    made: Tensor = aten.where.self(*operands)
+    return made.squeeze(0) if is_single else made
 
 
 def _is_between_tensors(node: fx.Node) -> str:

@@ -27,7 +27,9 @@ def _grouped_attention(
     """Attention whose keys and values are shared by groups of heads: each is repeated for its group."""
     times = query.shape[-3] // key.shape[-3]
     key, value = (each.repeat_interleave(times, -3) for each in (key, value))
-    return aten.scaled_dot_product_attention.default(query, key, value, mask, dropout, is_causal, scale=scale)
+    attend = aten.scaled_dot_product_attention.default
+    made: Tensor = attend(query, key, value, mask, dropout, is_causal, scale=scale)
+    return made
 
 
 GROUPED_ATTENTION: Final = WrittenOut(

@@ -49,7 +49,9 @@ def _added_along(x: Tensor, dim: int, index: Tensor, source: Tensor, alpha: floa
 
 def _added_at(x: Tensor, indices: list[Tensor | None], values: Tensor, _: bool) -> Tensor:
     """Sums at places that are named by an index for each of the first dimensions."""
-    first = torch.broadcast_tensors(*(index for index in indices if index is not None))
+    given = [index for index in indices if index is not None]
+    shape = torch.broadcast_shapes(*(index.shape for index in given))  # type: ignore[no-untyped-call]
+    first = [index.expand(shape) for index in given]
     flat, sizes = torch.zeros_like(first[0]), x.shape[: len(first)]
     for index, size in zip(first, sizes, strict=True):
         flat = flat * size + torch.where(index < 0, index + size, index)
