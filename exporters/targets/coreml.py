@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,13 +26,14 @@ from tm_export.exporters.lowering.cost import COREML, COREML_HALF, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.retrace import arguments, is_float, value_of
-from tm_export.exporters.rules.base import No, apply_rules
+from tm_export.exporters.rules.base import No, Rule, apply_rules
 from tm_export.exporters.rules.coreml import COREML_RULES
 from tm_export.exporters.rules.gelu import GeluByTanh
 from tm_export.exporters.rules.spelling import SPELLING
 from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Function, Legalized, Placement, refusal
 from tm_export.exporters.targets.coreml_border import LEAST_RANK, border_dtype, with_border
+from tm_export.exporters.targets.coreml_half import within_half
 from tm_export.exporters.targets.coreml_integers import widened
 
 OFF_NEURAL_ENGINE: Final = frozenset({
@@ -68,7 +69,7 @@ class CoremlTarget:
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """Write out what coremltools gets wrong, and compute what follows from weights alone."""
-        program = _spelled(widened(program))
+        program = _spelled(widened(program), (GeluByTanh(), *_RULES))
         program, step = fold_weights(program)
         return Legalized(program, Recipe(step))
 
@@ -116,8 +117,8 @@ class CoremlTarget:
 
             pipeline.append_pass(NARROW_WEIGHTS)
         precision = ct.transform.FP16ComputePrecision(_may_be_half) if half else ct.precision.FLOAT32
-        program = _spelled(decompose(function.program, _coremltools_knows))
-        program = with_border(program, function.signature.inputs)
+        program = _spelled(decompose(function.program, _coremltools_knows), _RULES)
+        program = with_border(within_half(program) if half else program, function.signature.inputs)
         try:
             return ct.convert(
                 program,
@@ -149,16 +150,16 @@ class CoremlTarget:
         return Placement(regions=regions, operators=dict(sorted(counts.items())), outside=outside)
 
 
-_RULES: Final = (GeluByTanh(), *SPELLING, *COREML_RULES)
+_RULES: Final[tuple[Rule[Any], ...]] = (*SPELLING, *COREML_RULES)
 
 
-def _spelled(program: ExportedProgram) -> ExportedProgram:
+def _spelled(program: ExportedProgram, rules: Sequence[Rule[Any]]) -> ExportedProgram:
     """Apply the rules as long as one fires: what one writes, another may have to write out further."""
-    by_op = {op: [rule for rule in _RULES if op in rule.pattern] for rule in _RULES for op in rule.pattern}
+    by_op = {op: [rule for rule in rules if op in rule.pattern] for rule in rules for op in rule.pattern}
     for _ in range(4):  # none is written in itself, and no chain is longer
         if all(isinstance(rule.check(node), No) for node in program.graph.nodes for rule in by_op.get(node.target, ())):
             break
-        program, _ = apply_rules(program, _RULES)
+        program, _ = apply_rules(program, rules)
     return program
 
 

@@ -21,9 +21,9 @@ TARGET: Final = find_target("coreml")
 FP32: Final = ExportOptions(precision="fp32")
 
 
-def legalized(function: Callable[..., Any], inputs: Sequence[Tensor]) -> ExportedProgram:
+def legalized(function: Callable[..., Any], inputs: Sequence[Tensor], options: ExportOptions = FP32) -> ExportedProgram:
     """The function's program in operators that coremltools converts rightly."""
-    return TARGET.legalize(program_of(function, *inputs), FP32).program
+    return TARGET.legalize(program_of(function, *inputs), options).program
 
 
 def tensors_in(results: Any) -> list[Tensor]:
@@ -31,13 +31,15 @@ def tensors_in(results: Any) -> list[Tensor]:
     return [results] if isinstance(results, Tensor) else [tensor for each in results for tensor in tensors_in(each)]
 
 
-def on_reference(function: Callable[..., Any], *sets: Sequence[Tensor], folder: Path) -> list[list[Tensor]]:
+def on_reference(
+    function: Callable[..., Any], *sets: Sequence[Tensor], folder: Path, options: ExportOptions = FP32
+) -> list[list[Tensor]]:
     """What the artifact of a function gives on each set of inputs; the first is the example."""
-    program = legalized(function, sets[0])
+    program = legalized(function, sets[0], options)
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     outputs = [value_of(node) for node in arguments(output)[0]]
     names = Signature(tuple(f"x{i}" for i in range(len(sets[0]))), tuple(f"y{i}" for i in range(len(outputs))))
-    path, variant = emit_one(TARGET, program, names, folder, FP32, sets[0], outputs)
+    path, variant = emit_one(TARGET, program, names, folder, options, sets[0], outputs)
     made = []
     with CoreMLReferenceEngine().open(path, variant) as session:
         for inputs in sets:

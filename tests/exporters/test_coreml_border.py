@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tm_export.exporters.describe import as_declared, tensor_spec
 from tm_export.exporters.errors import ConversionRefused
+from tm_export.exporters.options import ExportOptions
 
 BYTES = torch.tensor([200, 100, 7, 255], dtype=torch.uint8)
 SMALL = torch.tensor([-128, 100, 7, 127], dtype=torch.int8)
@@ -55,3 +56,18 @@ def test_an_integer_beyond_32_bits_is_refused_by_name() -> None:
     assert as_declared(spec, torch.tensor([5, -(2**31)])).tolist() == [5, -(2**31)]
     with pytest.raises(ConversionRefused, match=r"'ids' holds 2147483648.*integers of 32 bits"):
         as_declared(spec, torch.tensor([5, 2**31]))
+
+
+def test_masks_of_the_lowest_float_are_finite_in_half_precision(tmp_path: Path) -> None:
+    lowest = torch.finfo(torch.float32).min
+
+    def forward(x: Tensor, mask: Tensor) -> Tensor:
+        hidden = torch.zeros_like(x).masked_fill(~mask, lowest)
+        return (x + hidden + torch.where(mask, 0.0, lowest)).softmax(-1)
+
+    x, mask = torch.linspace(-2, 2, 12).reshape(3, 4), torch.ones(3, 4, dtype=torch.bool)
+    mask[0, 1:] = False
+    mask[1] = False
+    (made,) = on_reference(forward, (x, mask), folder=tmp_path, options=ExportOptions(precision="fp16"))
+    assert made[0][1].isfinite().all()  # a row that is hidden whole, where PyTorch's own is NaN
+    torch.testing.assert_close(made[0][[0, 2]], forward(x, mask)[[0, 2]], rtol=0, atol=1e-3)

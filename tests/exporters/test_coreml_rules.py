@@ -23,6 +23,7 @@ X, Y, IMAGE = drawn(1, 2, 5, 6), drawn(2, 2, 5, 6), drawn(3, 1, 4, 9, 11)
 INTEGERS = torch.tensor([[7, -7, 5, -5, 0, 3], [2, -3, 9, -9, 1, -1]])
 DIVISORS = torch.tensor([[3, 3, -2, -2, 4, -5], [1, 2, -4, 4, 3, 7]])
 LARGE = INTEGERS * 119_304_647 + 16_777_217  # beyond what 24 bits hold, within 32
+GRID = drawn(10, 1, 5, 6, 2) * 0.8
 PLACES = torch.tensor([[[0] * 6, [4] * 6, [0] * 6]] * 2)
 
 
@@ -42,7 +43,7 @@ FLOATS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "logarithms": lambda x, y: (x.abs().log2(), torch.xlogy(x.abs(), y.abs()), x.sigmoid().logit(1e-3), 1 / x),
     "angles": lambda x, y: (torch.atan2(x, y), torch.atan2(x, 0 * y), x.sinc(), x.asinh(), (x.abs() + 1).acosh()),
     "larger, NaN beside": lambda x, y: (torch.fmax(x, y.log()), torch.fmin(x, y.log())),
-    "softplus cut off": lambda x, y: (F.softplus(x, 2.0, 1.0), F.softplus(y)),
+    "softplus cut off": lambda x, y: (F.softplus(x, 2.0, 1.0), F.softplus(y), F.hardswish(3 * x)),
     "products": lambda x, y: (x.prod(-1), x.prod(), y.prod(1, keepdim=True), x.cumprod(1), y.logcumsumexp(-1)),
     "running sums": lambda x, y: (x.cumsum(-2), (x > 0).cumsum(0), y.cumsum(-3)),
     "best of all": lambda x, y: (x.argmax(), y.argmin(), x.argmax(keepdim=True), (x > 0).int().argmax(-1)),
@@ -102,6 +103,16 @@ IMAGES: dict[str, Callable[[Tensor], Any]] = {
         F.max_pool2d(x, 3),
         F.max_pool2d(x, 3, 1, 1, dilation=2),
         F.avg_pool2d(x, 2, divisor_override=3),
+    ),
+    "last windows": lambda x: (
+        F.max_pool2d(x, 2, ceil_mode=True),
+        F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+        F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+    ),
+    "samples": lambda x: (
+        F.grid_sample(x, GRID, align_corners=False),
+        F.grid_sample(x, GRID, "nearest", "border", align_corners=True),
+        F.grid_sample(x, GRID, padding_mode="reflection", align_corners=False),
     ),
     "folds": lambda x: F.fold(F.unfold(x, 2, stride=1, padding=1), (9, 11), 2, padding=1),
 }

@@ -158,6 +158,11 @@ def _softplus(x: Tensor, beta: float, threshold: float) -> Tensor:
     return torch.where(scaled > threshold, x, aten.softplus.default(scaled) * (1 / beta))
 
 
+def _hardswish(x: Tensor) -> Tensor:
+    """x·clamp(x + 3, 0, 6)/6: coremltools' thresholded ReLU writes into its operand where it is folded."""
+    return x * torch.clamp(x + 3, 0, 6) * (1 / 6)
+
+
 def _fmax(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.maximum(x, y)))
 
@@ -191,6 +196,7 @@ FUNCTIONS: Final = WrittenOut(
         aten.hypot.default: _hypot,
         aten.log2.default: _log2,
         aten.reciprocal.default: _reciprocal,
+        aten.hardswish.default: _hardswish,
         aten.fmax.default: _fmax,
         aten.fmin.default: _fmin,
         aten.atan2.default: _atan2,
