@@ -100,7 +100,7 @@ class ScatterInOrder(Rule[None]):
         """The n-th place that is chosen gets the source's row, or number, n."""
         given = bound_arguments(node)
         x, source = values(given["self"]), values(given["source"])
-        shape = torch.broadcast_shapes(values(given["mask"]).shape, x.shape)
+        shape = torch.broadcast_shapes(values(given["mask"]).shape, x.shape)  # type: ignore[no-untyped-call]
         mask, x = values(given["mask"]).expand(shape), x.expand(shape)
         narrow = _before_expansion(given["mask"])
         channels = x.shape[-1] if x.dim() else 1

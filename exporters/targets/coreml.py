@@ -174,20 +174,20 @@ def _refusal(program: ExportedProgram, error: Exception) -> ConversionRefused:
         local = trace.tb_frame.f_locals.get("node")
         at = nodes.get(getattr(local, "name", None) or "", at)
         trace = trace.tb_next
-    if at is None:
-        too_deep = next(
-            (n for n in nodes.values() if isinstance(n.meta.get("val"), Tensor) and value_of(n).dim() > 5), None
-        )
-        if too_deep is None:
-            return refusal("Core ML", program, error)
+    if at is not None:
         return ConversionRefused(
-            f"Core ML has tensors of at most {_MAX_RANK} dimensions: {too_deep.target} makes one of "
-            f"{value_of(too_deep).dim()} at {source_line(too_deep) or too_deep.name}: merge dimensions before it, with reshape or flatten"
+            f"Core ML has no operator for {at.target} with these arguments at {source_line(at) or at.name}: "
+            "write it in other operators"
         )
-    return ConversionRefused(
-        f"Core ML has no operator for {at.target} with these arguments at {source_line(at) or at.name}: "
-        "write it in other operators"
-    )
+    ranked = [node for node in nodes.values() if isinstance(node.meta.get("val"), Tensor)]
+    deepest = max(ranked, key=lambda node: value_of(node).dim(), default=None)
+    if deepest is not None and value_of(deepest).dim() > _MAX_RANK:
+        return ConversionRefused(
+            f"Core ML has tensors of at most {_MAX_RANK} dimensions: {deepest.target} makes one of "
+            f"{value_of(deepest).dim()} at {source_line(deepest) or deepest.name}: "
+            "merge dimensions before it, with reshape or flatten"
+        )
+    return refusal("Core ML", program, error)
 
 
 def _may_be_half(operation: Any) -> bool:

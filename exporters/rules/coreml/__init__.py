@@ -4,25 +4,12 @@ from typing import Any, Final
 
 from tm_export.exporters.rules.base import Rule
 from tm_export.exporters.rules.coreml.arithmetic import EARLY_LINES, FUNCTIONS, ROUNDED, SCALED_SUMS
-from tm_export.exporters.rules.coreml.forms import (
-    ADDED_PRODUCTS,
-    ADDITIONS,
-    CHOICES,
-    CLAMPS,
-    CONTRACTIONS,
-    FOLDS,
-    GROUP_NORMS,
-    GROUPED_ATTENTION,
-    NEW_TENSORS,
-    NORMS,
-    OTHER_NAMES,
-    ROLLS,
-    SINGLE_IMAGES,
-    WIDE_NORMS,
-    WINDOWS,
-)
+from tm_export.exporters.rules.coreml.choices import CHOICES, CLAMPS, NEW_TENSORS, OTHER_NAMES
 from tm_export.exporters.rules.coreml.integers import INTEGERS
+from tm_export.exporters.rules.coreml.linear import ADDED_PRODUCTS, CONTRACTIONS, GROUPED_ATTENTION, SINGLE_IMAGES
+from tm_export.exporters.rules.coreml.norms import GROUP_NORMS, NORMS, WIDE_NORMS
 from tm_export.exporters.rules.coreml.padding import PADDING
+from tm_export.exporters.rules.coreml.places import ADDITIONS, FOLDS, ROLLS, WINDOWS
 from tm_export.exporters.rules.coreml.pooling import AVERAGES, MAX_POOLS
 from tm_export.exporters.rules.coreml.reductions import BEST_OF_ALL, PRODUCTS, RUNNING_SUMS, SPREADS, SPREADS_OF_ALL
 from tm_export.exporters.rules.coreml.resizing import ResizeByProducts

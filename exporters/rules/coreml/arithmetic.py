@@ -30,7 +30,7 @@ def _minus(x: Any, y: Any, alpha: Number) -> Tensor:
 
 
 def _minus_from(x: Any, y: Any, alpha: Number) -> Tensor:
-    return y - x * alpha
+    return torch.add(x * -alpha, y)
 
 
 SCALED_SUMS: Final = WrittenOut(

@@ -31,16 +31,22 @@ def _as_tensors(x: Tensor | int, y: Tensor | int) -> tuple[Tensor, Tensor]:
     return as_tensor(x, dtype), as_tensor(y, dtype)
 
 
+def _floored(x: Tensor, y: Tensor) -> Tensor:
+    """x / y rounded down: the operator that becomes Core ML's own."""
+    made: Tensor = aten.floor_divide.default(x, y)
+    return made
+
+
 def _truncated(x: Tensor, y: Tensor) -> Tensor:
     """x / y rounded towards zero."""
-    return aten.floor_divide.default(x.abs(), y.abs()) * (x.sign() * y.sign())
+    return _floored(x.abs(), y.abs()) * (x.sign() * y.sign())
 
 
 def _divided(x: Tensor | int, y: Tensor | int, rounding_mode: str | None) -> Tensor:
     if rounding_mode is None:
         return torch.true_divide(x, y)
     x, y = _as_tensors(x, y)
-    return aten.floor_divide.default(x, y) if rounding_mode == "floor" else _truncated(x, y)
+    return _floored(x, y) if rounding_mode == "floor" else _truncated(x, y)
 
 
 def _floor_divided(x: Tensor | int, y: Tensor | int) -> Tensor:
@@ -50,7 +56,7 @@ def _floor_divided(x: Tensor | int, y: Tensor | int) -> Tensor:
 def _remainder(x: Tensor | int, y: Tensor | int) -> Tensor:
     """What is left of x after the floor of x / y: it has the sign of y."""
     x, y = _as_tensors(x, y)
-    return x - aten.floor_divide.default(x, y) * y
+    return x - _floored(x, y) * y
 
 
 def _fmod(x: Tensor | int, y: Tensor | int) -> Tensor:
@@ -65,16 +71,17 @@ def _powers() -> Tensor:
 
 def _bits(x: Tensor) -> Tensor:
     """All bits but the sign of n integers, [n, 31] of 0 and 1: the lowest first, negative ones as two's complement."""
-    shifted = aten.floor_divide.default(x.reshape(-1, 1), _powers())
-    return shifted - aten.floor_divide.default(shifted, torch.full((), 2, dtype=shifted.dtype)) * 2
+    shifted = _floored(x.reshape(-1, 1), _powers())
+    return shifted - _floored(shifted, torch.full((), 2, dtype=shifted.dtype)) * 2
 
 
 def _bitwise(x: Tensor | int, y: Tensor | int, combine: str) -> Tensor:
     """Bit by bit: Core ML has no operator on bits. The sign counts -2³¹."""
-    dtype = torch.result_type(x, y)
-    x, y = (each.to(torch.int32) for each in torch.broadcast_tensors(*_as_tensors(x, y)))
-    a, b = _bits(x), _bits(y)
-    below_zero_a, below_zero_b = (each.reshape(-1) < 0 for each in (x, y))
+    one, other = _as_tensors(x, y)
+    shape = torch.broadcast_shapes(one.shape, other.shape)  # type: ignore[no-untyped-call]
+    pair = [each.to(torch.int32).expand(shape).reshape(-1) for each in (one, other)]
+    a, b = map(_bits, pair)
+    below_zero_a, below_zero_b = (each < 0 for each in pair)
     if combine == "and":
         bits, below_zero = a * b, below_zero_a.logical_and(below_zero_b)
     elif combine == "or":
@@ -83,7 +90,7 @@ def _bitwise(x: Tensor | int, y: Tensor | int, combine: str) -> Tensor:
         bits, below_zero = a + b - a * b * 2, below_zero_a.logical_xor(below_zero_b)
     total = (bits * _powers()).sum(-1, dtype=torch.int32)
     signed = torch.where(below_zero, total + torch.full((), -(1 << _BITS), dtype=torch.int32), total)
-    return signed.reshape(x.shape).to(dtype)
+    return signed.reshape(shape).to(one.dtype)
 
 
 def _and(x: Tensor | int, y: Tensor | int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -20,10 +21,6 @@ def _each(value: Any, dims: int) -> list[int]:
     return given * dims if len(given) == 1 else given
 
 
-def _dims_of(node: fx.Node) -> int:
-    return len(bound_arguments(node)["kernel_size"])
-
-
 def _is_plain(node: fx.Node) -> str:
     given = bound_arguments(node)
     dilated = any(n != 1 for n in given["dilation"])
@@ -38,7 +35,8 @@ def _max_pooled(
     step = _each(stride, dims) if stride else kernel
     pool = (aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)[dims - 1]
     if all(n == 1 for n in spread):
-        return pool(x, kernel, step, pad, spread, ceil_mode)
+        plain: Tensor = pool(x, kernel, step, pad, spread, ceil_mode)
+        return plain
     made = pool(x, kernel, step, pad, spread, ceil_mode).shape[-dims:]
     reach = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(made, step, kernel, spread, strict=True)]
     beyond = [max(0, r - size - p) for r, size, p in zip(reach, x.shape[-dims:], pad, strict=True)]
@@ -55,24 +53,19 @@ def _max_pooled(
     return best
 
 
-def _max_pooled_1(*given: Any) -> Tensor:
-    return _max_pooled(*given, 1)
+def _pooled_in(dims: int) -> Callable[..., Tensor]:
+    def pooled(x: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor:
+        return _max_pooled(x, size, stride, padding, dilation, ceil_mode, dims)
 
-
-def _max_pooled_2(*given: Any) -> Tensor:
-    return _max_pooled(*given, 2)
-
-
-def _max_pooled_3(*given: Any) -> Tensor:
-    return _max_pooled(*given, 3)
+    return pooled
 
 
 MAX_POOLS: Final = WrittenOut(
     "coreml::max_pools",
     {
-        aten.max_pool1d.default: _max_pooled_1,
-        aten.max_pool2d.default: _max_pooled_2,
-        aten.max_pool3d.default: _max_pooled_3,
+        aten.max_pool1d.default: _pooled_in(1),
+        aten.max_pool2d.default: _pooled_in(2),
+        aten.max_pool3d.default: _pooled_in(3),
     },
     unless=_is_plain,
 )

@@ -1,0 +1,69 @@
+"""Attention, contractions and convolutions in the forms that coremltools reads."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from tm_export.exporters.arguments import bound_arguments
+from tm_export.exporters.retrace import value_of
+from tm_export.exporters.rules.written_out import WrittenOut
+
+aten = torch.ops.aten
+
+
+def _grouped_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    is_causal: bool,
+    scale: float | None,
+    _: bool,
+) -> Tensor:
+    """Attention whose keys and values are shared by groups of heads: each is repeated for its group."""
+    times = query.shape[-3] // key.shape[-3]
+    key, value = (each.repeat_interleave(times, -3) for each in (key, value))
+    attend = aten.scaled_dot_product_attention.default
+    made: Tensor = attend(query, key, value, mask, dropout, is_causal, scale=scale)
+    return made
+
+
+GROUPED_ATTENTION: Final = WrittenOut(
+    "coreml::grouped_attention",
+    {aten.scaled_dot_product_attention.default: _grouped_attention},
+    unless=lambda node: "" if bound_arguments(node)["enable_gqa"] else "a key for each head",
+)
+
+
+def _contracted(equation: str, operands: list[Tensor], _: Any) -> Tensor:
+    made: Tensor = aten.einsum.default.decompose(equation, operands)
+    return made
+
+
+CONTRACTIONS: Final = WrittenOut("coreml::contractions", {aten.einsum.default: _contracted})
+"""Einstein sums as PyTorch takes them apart: coremltools misreads those that broadcast."""
+
+
+def _batched(x: Tensor, *rest: Any) -> Tensor:
+    made: Tensor = aten.conv2d.default(x[None], *rest)
+    return made[0]
+
+
+SINGLE_IMAGES: Final = WrittenOut(
+    "coreml::single_images",
+    {aten.conv2d.default: _batched},
+    unless=lambda node: "" if value_of(node).dim() == 3 else "a batch",
+)
+"""A convolution of an image without a batch."""
+
+
+def _added_product(x: Tensor, matrix: Tensor, vector: Tensor, beta: float, alpha: float) -> Tensor:
+    return x * beta + torch.mv(matrix, vector) * alpha
+
+
+ADDED_PRODUCTS: Final = WrittenOut("coreml::added_products", {aten.addmv.default: _added_product})
+"""A matrix times a vector, beside another vector."""
