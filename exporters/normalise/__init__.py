@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from torch.export import ExportedProgram
 
+from tm_export.exporters.normalise.complex_numbers import complex_as_pairs
 from tm_export.exporters.normalise.diagonals import DIAGONALS
 from tm_export.exporters.normalise.formulas import FORMULAS
 from tm_export.exporters.normalise.masked_writes import ScatterInOrder, WriteByChoice
@@ -33,6 +34,7 @@ def _write_out(program: ExportedProgram) -> ExportedProgram:
 _PASSES: Final = (
     rename_inputs,  # first, since every pass copies the graph
     widen,
+    complex_as_pairs,
     _write_out,  # formulas are of 32 bits
 )
 
@@ -40,8 +42,8 @@ _PASSES: Final = (
 def normalise(program: ExportedProgram) -> ExportedProgram:
     """Return the program in what all targets have, computing the same.
 
-    Floats have 32 bits, and inputs names that a graph can keep. Writes through masks, diagonals, searches and distances
-    are in operators that all targets have.
+    Floats have 32 bits, complex numbers are two of them, and inputs have names that a graph can keep. Writes through
+    masks, diagonals, searches and distances are in operators that all targets have.
     """
     for each in _PASSES:
         program = each(program)

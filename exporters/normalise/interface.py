@@ -26,7 +26,7 @@ class Interface:
         buffers: keys of the module's buffers that `forward` writes.
         inputs: positions of the inputs that it writes.
         returned: the number of tensors that it returns.
-        has_other_floats: whether a float that goes in or comes out is not of 32 bits.
+        has_other_floats: whether a float that goes in or comes out is not of 32 bits, or a number is complex.
     """
 
     buffers: tuple[str, ...]
@@ -51,7 +51,7 @@ def interface_of(programs: Mapping[str, ExportedProgram], example_inputs: Sequen
         buffers=tuple(dict.fromkeys(written)),
         inputs=tuple(sorted({i for program in programs.values() for i in _written_inputs(program)})),
         returned=returned,
-        has_other_floats=any(widened(value.dtype) is not value.dtype for value in crossing),
+        has_other_floats=any(_outside(value).dtype is not value.dtype for value in crossing),
     )
 
 
@@ -180,7 +180,7 @@ def _outside(value: Tensor) -> Tensor:
 
 def said(interface: Interface, state: Sequence[StateName]) -> str:
     """What a user is told of an interface that is not the module's own."""
-    parts = ["floats go in and come out in 32 bits"] if interface.has_other_floats else []
+    parts = ["floats go in and come out in 32 bits, complex numbers as pairs of them"] if interface.has_other_floats else []
     kept = ", ".join(f"{each.input} to {each.output}" for each in state)
     parts += [f"what forward writes goes in and comes out: {kept}"] if kept else []
     return "; ".join(parts)

@@ -12,10 +12,12 @@ from tm_export.exporters.targets.onnx_weights import WeightedGraph
 def slimmed(graph: WeightedGraph) -> WeightedGraph:
     """The graph in fewer operators, and the weights that it still reads; `graph` itself is used up.
 
-    Weights are inputs no longer, and not yet initializers: `write_external_data` makes them that.
+    An input that nothing reads stays: variants may share a signature. Weights are inputs no longer, and not yet initializers: `write_external_data` makes them that.
     """
+    declared = [value for value in graph.model.graph.input if value.name not in graph.weights]
     slim: onnx.ModelProto = onnxslim.slim(graph.model)
-    inputs = [value for value in slim.graph.input if value.name not in graph.weights]
+    left = {value.name: value for value in slim.graph.input}
+    inputs = [left.get(value.name, value) for value in declared]
     del slim.graph.input[:]
     slim.graph.input.extend(inputs)
     return _with_turned_weights(WeightedGraph(slim, graph.weights))
