@@ -79,6 +79,8 @@ def whole_traces() -> Iterator[None]:
 
 
 def _leads_to_module(frame: FrameSummary) -> bool:
+    if frame.name == "__torch_function__":  # export watches what the module calls: it stands inside as well
+        return False
     return frame.filename.startswith(_EXPORT) or frame.filename.endswith("exporters/capture.py")
 
 

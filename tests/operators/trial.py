@@ -1,0 +1,137 @@
+"""Export calls of operators to a target, and hold what its engine computes against PyTorch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Literal
+
+import torch
+from calls import Call, expected_of, module_of
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from tm_export.exporters.capture import capture
+from tm_export.exporters.convert import lower
+from tm_export.exporters.describe import tensor_specs
+from tm_export.exporters.errors import ExportError
+from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.rewrite import raise_merges
+from tm_export.exporters.targets.base import Function, Signature, Target
+from tm_export.exporters.verify.artifact import run_artifact
+from tm_export.exporters.verify.gates import FP32
+from tm_export.exporters.verify.replay import replay
+from tm_export.runtime import manifest
+from tm_export.runtime.closeness import difference
+from tm_export.runtime.engines import engines_for
+
+Verdict = Literal["right", "refused", "wrong", "crash"]
+SEEDS: Final = (0, 1)
+"""Calls are captured with the inputs of the first, and run on those of all."""
+OPTIONS: Final = ExportOptions(precision="fp32")
+NAME: Final = "operators"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of calls: one verdict for all, what was said, and the artifact's own operators if they are right.
+
+    `refused` is a refusal with one of the documented exit codes; `wrong` other numbers than PyTorch's; `crash` any
+    other error.
+    """
+
+    verdict: Verdict
+    said: str = ""
+    became: tuple[str, ...] = ()
+
+
+class OtherNumbers(Exception):
+    """Something computes other numbers than PyTorch."""
+
+
+@lru_cache(maxsize=64)
+def raised_of(calls: tuple[Call, ...]) -> ExportedProgram:
+    """The calls as one program, its merges recognised.
+
+    Raises what capture raises, and `OtherNumbers` if that program does not compute what PyTorch does.
+    """
+    captured = capture(module_of(calls), inputs_of(calls, SEEDS[0]))
+    program = raise_merges(captured, seed=0).program
+    for seed in SEEDS:
+        _hold(calls, replay(program, inputs_of(calls, seed)).outputs, expected_of(calls, seed))
+    return program
+
+
+def inputs_of(calls: tuple[Call, ...], seed: int) -> tuple[Tensor, ...]:
+    """The inputs of all calls."""
+    return tuple(value for each in calls for value in each.draw(seed))
+
+
+def outcome_of(calls: tuple[Call, ...], target: Target) -> Outcome:
+    """Export the calls in one artifact, and run it."""
+    try:
+        program = raised_of(calls)
+    except OtherNumbers as error:
+        return Outcome("wrong", f"before conversion: {error}")
+    except Exception as error:
+        return _refused(error)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return Outcome("right", became=_ran(calls, program, target, Path(folder)))
+    except OtherNumbers as error:
+        return Outcome("wrong", str(error))
+    except Exception as error:
+        return _refused(error)
+
+
+def _refused(error: Exception) -> Outcome:
+    """A refusal is one that a user can act upon; everything else is a crash."""
+    if isinstance(error, ExportError):
+        is_theirs = error.exit_code in (2, 3) and "does not run" not in str(error)
+        return Outcome("refused" if is_theirs else "crash", f"exit {error.exit_code}: {error}")
+    first = next(iter(str(error).splitlines()), "")
+    return Outcome("crash", f"{type(error).__name__}: {first}")
+
+
+def _ran(calls: tuple[Call, ...], program: ExportedProgram, target: Target, folder: Path) -> tuple[str, ...]:
+    """Emit the program and run it; returns the names of the artifact's operators, or raises `OtherNumbers`."""
+    expected = [expected_of(calls, seed) for seed in SEEDS]
+    given = [inputs_of(calls, seed) for seed in SEEDS]
+    inputs = tensor_specs([f"x{i}" for i in range(len(given[0]))], given[0], target)
+    outputs = tensor_specs([f"y{i}" for i in range(len(expected[0]))], expected[0], target)
+    signature = Signature(tuple(spec.name for spec in inputs), tuple(spec.name for spec in outputs))
+    lowered = lower(program, target, OPTIONS).program
+    target.emit({NAME: Function(lowered, signature)}, folder, NAME, OPTIONS)
+    path, function = folder / target.artifact(NAME, NAME), target.function(NAME, 1)
+    variant = manifest.Variant(
+        name=NAME, artifact=path.name, function=function, inputs=inputs, outputs=outputs, activation_bytes=0
+    )
+    for engine in engines_for(target.name):
+        for made, wanted in zip(run_artifact(engine, path, variant, given), expected, strict=True):
+            _hold(calls, made, wanted)
+    return tuple(target.placement(path, function).operators)
+
+
+def _hold(calls: tuple[Call, ...], made: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Raise `OtherNumbers` at the first output that is not PyTorch's."""
+    for i, (result, wanted) in enumerate(zip(made, expected, strict=True)):
+        single = wanted.dim() == 0 and result.numel() == 1  # an artifact may give one number as an array of one
+        array = (result.reshape(()) if single else result).numpy()
+        if not FP32.holds(difference(array, wanted.numpy())):
+            where = f"{calls[0]}: " if len(calls) == 1 else ""
+            raise OtherNumbers(f"{where}output {i} is {_numbers(result)}, not {_numbers(wanted)}")
+
+
+def _numbers(tensor: Tensor) -> str:
+    shown = ", ".join(
+        f"{value:.6g}" if isinstance(value, float) else str(value) for value in tensor.flatten().tolist()[:6]
+    )
+    return (
+        f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)} [{shown}{', …' if tensor.numel() > 6 else ''}]"
+    )
+
+
+torch.set_num_threads(1)
