@@ -193,7 +193,8 @@ def _exp(self: Pair) -> Pair:
 
 
 def _size(self: Pair) -> Tensor:
-    return (self.real * self.real + self.imag * self.imag).sqrt()
+    size: Tensor = (self.real * self.real + self.imag * self.imag).sqrt()
+    return size
 
 
 def _angle(self: Pair) -> Tensor:

@@ -56,16 +56,16 @@ MOVEMENTS: Final = {
         "flip.default": _each(("a.flip(0)", "a.flip(-1, 1)", "a.flip((0, 1, 2))")),
         "roll.default": _each(("a.roll(1, 0)", "a.roll((-1, 2), (1, -1))", "a.roll(3)")),
         "rot90.default": _each(("torch.rot90(a, 1, (1, 2))",), (floats(2, 3, 4),)),
-        "gather.default": that_run(
-            call(f"a.gather({dim}, b)", a=a, b=b)
-            for dim, b in (
-                ("0", whole(2, 3, 4, low=0, high=1)),
-                ("1", whole(2, 5, 4, low=0, high=2)),
-                ("-1", whole(1, 2, 3, low=0, high=3)),
-            )
-            for a in _KINDS
-        )
-        + (
+        "gather.default": (
+            *that_run(
+                call(f"a.gather({dim}, b)", a=a, b=b)
+                for dim, b in (
+                    ("0", whole(2, 3, 4, low=0, high=1)),
+                    ("1", whole(2, 5, 4, low=0, high=2)),
+                    ("-1", whole(1, 2, 3, low=0, high=3)),
+                )
+                for a in _KINDS
+            ),
             call("a.gather(0, b)", a=floats(), b=whole(low=0, high=0)),
             call("a.gather(0, b)", a=floats(5), b=whole(7, low=0, high=4)),
         ),
