@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
@@ -39,7 +40,8 @@ def tensor_spec(name: str, tensor: Tensor, target: Target) -> manifest.TensorSpe
 
 def as_declared(spec: manifest.TensorSpec, tensor: Tensor) -> Array:
     """The tensor as the manifest has it; raises `ConversionRefused` if it holds an integer that does not fit there."""
-    array: Array = tensor.detach().contiguous().numpy()
+    plain = tensor.detach().contiguous()
+    array: Array = (plain.float() if plain.dtype is torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
     made = array.astype(spec.dtype).reshape(spec.shape)
     if array.dtype.kind in "iu" and made.dtype.kind in "iu" and (made.reshape(array.shape) != array).any():
         beyond = array[made.reshape(array.shape) != array].flat[0]
