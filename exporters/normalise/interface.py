@@ -180,7 +180,9 @@ def _outside(value: Tensor) -> Tensor:
 
 def said(interface: Interface, state: Sequence[StateName]) -> str:
     """What a user is told of an interface that is not the module's own."""
-    parts = ["floats go in and come out in 32 bits, complex numbers as pairs of them"] if interface.has_other_floats else []
+    parts = (
+        ["floats go in and come out in 32 bits, complex numbers as pairs of them"] if interface.has_other_floats else []
+    )
     kept = ", ".join(f"{each.input} to {each.output}" for each in state)
     parts += [f"what forward writes goes in and comes out: {kept}"] if kept else []
     return "; ".join(parts)
