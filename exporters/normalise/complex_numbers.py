@@ -6,7 +6,7 @@ positions, `view_as_complex(x) * polar(1, angle)`, come out as four products and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,9 +58,12 @@ def complex_as_pairs(program: ExportedProgram) -> ExportedProgram:
     if not complex_nodes:
         return program
 
+    concerned = complex_nodes | {user for node in complex_nodes for user in node.users}
+    _refuse_unknown(node for node in program.graph.nodes if node in concerned)
+
     def translate(node: fx.Node, values: Values) -> Any:
-        concerns = node in complex_nodes or any(source in complex_nodes for source in node.all_input_nodes)
-        return _computed(node, values, complex_nodes) if concerns and node.op == "call_function" else KEEP
+        is_concerned = node in concerned and node.op == "call_function"
+        return _computed(node, values, complex_nodes) if is_concerned else KEEP
 
     return retrace(with_stored(program, _is_complex, _stacked), translate)
 
@@ -93,12 +96,16 @@ def _computed(node: fx.Node, values: Values, complex_nodes: frozenset[fx.Node]) 
         return given["self"]
     if node.target in _ON_EACH_PART:
         return _on_each_part(node.target, given)
-    if node.target in _FORMULAS:
-        return _FORMULAS[node.target](**given)
-    raise ConversionRefused(
-        f"targets have no complex numbers, and {node.target} at {source_line(node) or node.name} cannot be written in "
-        "real ones: compute with the real and the imaginary part"
-    )
+    return _FORMULAS[node.target](**given)
+
+
+def _refuse_unknown(nodes: Iterable[fx.Node]) -> None:
+    for node in nodes:
+        if isinstance(node.target, OpOverload) and node.target not in {*_SAME, *_ON_EACH_PART, *_FORMULAS}:
+            raise ConversionRefused(
+                f"targets have no complex numbers, and {node.target} at {source_line(node) or node.name} cannot be "
+                "written in real ones: compute with the real and the imaginary part"
+            )
 
 
 def _pair(value: Any) -> Any:

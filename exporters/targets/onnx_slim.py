@@ -12,7 +12,7 @@ from tm_export.exporters.targets.onnx_weights import WeightedGraph
 def slimmed(graph: WeightedGraph) -> WeightedGraph:
     """The graph in fewer operators, and the weights that it still reads; `graph` itself is used up.
 
-    An input that nothing reads stays: variants may share a signature. Weights are inputs no longer, and not yet
+    An input that nothing reads stays, for variants may share a signature. Weights are inputs no longer, and not yet
     initializers: `write_external_data` makes them that.
     """
     declared = [value for value in graph.model.graph.input if value.name not in graph.weights]
