@@ -66,6 +66,8 @@ def _rank(node: fx.Node) -> int:
 def _behind_site(number: int, site: Shortening, labels: dict[Axis, _Label]) -> _Label:
     """What has shortened the tokens behind a site; one that brings tokens back takes the last ones off again."""
     label = max((labels.get(axis, ()) for axis in site.origins), key=len, default=())
+    if 0 in (site.before, site.after):
+        return label  # what has no rows costs nothing
     if site.after <= site.before:
         return (*label, (number, site.before / site.after))
     restored = site.after / site.before

@@ -65,6 +65,11 @@ def scatter_index() -> Tensor:
 
 
 torch.manual_seed(0)
+_GRID_BHWC = torch.stack(torch.meshgrid(torch.linspace(-1.2, 1.1, 4), torch.linspace(-0.9, 1.3, 5), indexing="ij"), -1)[
+    None
+]
+"""Coordinates, some beyond the edges."""
+
 CASES = [
     case(
         "unary",
@@ -365,6 +370,16 @@ CASES = [
             F.interpolate(x, scale_factor=2.0, mode="nearest"),
             F.interpolate(x, scale_factor=2.0, mode="bilinear"),
             F.interpolate(x, size=(9, 11), mode="bilinear", align_corners=True),
+        ),
+        images,
+        roundings=2,
+    ),
+    case(
+        "sampled at coordinates",
+        "resample",
+        lambda x: (
+            F.grid_sample(x, _GRID_BHWC.expand(x.shape[0], -1, -1, -1), align_corners=True),
+            F.grid_sample(x, _GRID_BHWC.expand(x.shape[0], -1, -1, -1), padding_mode="border", align_corners=False),
         ),
         images,
         roundings=2,
