@@ -236,6 +236,7 @@ SPLITS: dict[str, Callable[[Tensor], object]] = {
     "split with sizes": lambda y: y.split([4, 8, 12], dim=-1),
     "unbind": lambda y: y.reshape(2, 6, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0),
     "unpacking": heads,
+    "counted from the end": lambda y: y.reshape(2, 6, 3, 2, 4).permute(-3, 0, -2, 1, -1).unbind(0),
     "heads last": lambda y: y.view(2, 6, 3, 8).permute(2, 0, 1, 3).unbind(),
 }
 
@@ -283,11 +284,25 @@ def assigned(x: Tensor) -> Tensor:
     return x
 
 
+def filled_over_infinity(x: Tensor) -> Tensor:
+    x = x * 1
+    x[:, :, 0] = -torch.inf
+    x[:, 0] = 0.0
+    return x
+
+
 class TestFill:
     @pytest.mark.parametrize(
         "function",
-        [filled(0, -math.inf), filled(3, 2.5), filled(-1, 0.0, dim=2), filled(5, -math.inf, dim=-1), assigned],
-        ids=["row", "number", "column", "last dimension", "x[:, 0] = -inf"],
+        [
+            filled(0, -math.inf),
+            filled(3, 2.5),
+            filled(-1, 0.0, dim=2),
+            filled(5, -math.inf, dim=-1),
+            assigned,
+            filled_over_infinity,
+        ],
+        ids=["row", "number", "column", "last dimension", "x[:, 0] = -inf", "a number over -inf"],
     )
     def test_becomes_a_mask(self, function: Callable[[Tensor], Tensor]) -> None:
         program, reasons = rewritten(function, X, rules=(FillByMask(),))

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from tm_export.exporters.constants import constant_of
+from tm_export.exporters.lowering.infinities import possibly_infinite
 from tm_export.exporters.retrace import Values, arguments, value_of
 from tm_export.exporters.rules.base import No, Rule
 
@@ -36,7 +37,8 @@ class FillByMask(Rule[Fill]):
 
         y = x + mask                     mask is −inf at position i and 0 elsewhere
 
-    A finite number is written by x · (1 − mask) + number · mask.
+    A finite number is written by x · (1 − mask) + number · mask. Where x itself may be infinite, which no product turns
+    into a number, it is a choice by the mask.
     """
 
     name: ClassVar[str] = "xnnpack::fill_by_mask"
@@ -58,6 +60,8 @@ class FillByMask(Rule[Fill]):
         shape = [1] * x.dim()
         shape[match.dim] = x.shape[match.dim]
         at = torch.arange(x.shape[match.dim]).reshape(shape) == match.position
+        if arguments(node)[0] in possibly_infinite(node.graph):
+            return torch.where(at, match.number, x)
         if math.isinf(match.number):
             return x + torch.where(at, match.number, 0.0)
         return x * torch.where(at, 0.0, 1.0) + torch.where(at, match.number, 0.0)

@@ -90,7 +90,7 @@ class UnbindLinear(Rule[Parts]):
         linear = arguments(view)[0] if view.target in _VIEWS else None
         if not isinstance(linear, fx.Node) or linear.target is not aten.linear.default:
             return No("no linear layer behind the permutation")
-        at = arguments(permute)[1][0]
+        at = int(arguments(permute)[1][0]) % value_of(permute).dim()
         shape = value_of(view).shape
         if tuple(shape[:at]) != tuple(value_of(linear).shape[:-1]):
             return No("the parts are not the outermost of the channels")
@@ -105,7 +105,7 @@ class UnbindLinear(Rule[Parts]):
         assert isinstance(permute, fx.Node)
         view = arguments(permute)[0]
         assert isinstance(view, fx.Node)
-        at, *rest = (int(d) for d in arguments(permute)[1])
+        at, *rest = (int(d) % value_of(permute).dim() for d in arguments(permute)[1])
         shape = [size for d, size in enumerate(value_of(view).shape) if d != at]
         order = [d - (d > at) for d in rest]
         return [part.reshape(shape).permute(order) for part in match.compute(values)]
