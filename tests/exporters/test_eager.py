@@ -88,6 +88,12 @@ def test_random_numbers_come_from_the_seed_and_are_noted() -> None:
     assert "test_eager.py" in one.draws[0]
 
 
+def test_attention_draws_nothing() -> None:
+    heads = X[:, None]
+    attention = Calls(lambda x: torch.nn.functional.scaled_dot_product_attention(x, x, x))
+    assert run_eager(attention, (heads,), 0).draws == ()
+
+
 def test_outputs_are_flat_tensors() -> None:
     module = nn.Module()
     module.forward = lambda x: {"a": x, "b": [x + 1, (None, 3, x[:, 0])]}  # type: ignore[method-assign]
