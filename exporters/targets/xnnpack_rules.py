@@ -11,6 +11,7 @@ from tm_export.exporters.constants import fold_weights, lift_scalars
 from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.gelu import GeluBySigmoid
+from tm_export.exporters.rules.xnnpack.batch_norm import BatchNormByFactor, ConvThenBatchNorm
 from tm_export.exporters.rules.xnnpack.chunked_mlp import ChunkedMlp
 from tm_export.exporters.rules.xnnpack.fill import FillByMask
 from tm_export.exporters.rules.xnnpack.interleave import StackBySelection
@@ -28,6 +29,8 @@ from tm_export.exporters.targets.packed_constants import separate_packed_constan
 # Splitting looks for a linear layer behind a split, and the layer norm's rule for a layer norm behind a linear
 # layer; both must still be there. What the first pass writes (products, means) the second puts into its final form.
 FIRST: Final = (
+    ConvThenBatchNorm(),
+    BatchNormByFactor(),
     SplitLinear(),
     UnbindLinear(),
     UnbindBySlices(),

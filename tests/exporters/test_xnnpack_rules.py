@@ -15,6 +15,7 @@ from tm_export.exporters.constants import fold_weights
 from tm_export.exporters.retrace import slice_of
 from tm_export.exporters.rules.base import Rule, apply_rules
 from tm_export.exporters.rules.gelu import GeluBySigmoid, GeluByTanh
+from tm_export.exporters.rules.xnnpack.batch_norm import BatchNormByFactor, ConvThenBatchNorm
 from tm_export.exporters.rules.xnnpack.chunked_mlp import ChunkedMlp
 from tm_export.exporters.rules.xnnpack.fill import FillByMask
 from tm_export.exporters.rules.xnnpack.interleave import StackBySelection
@@ -63,6 +64,45 @@ class TestGelu:
         program, reasons = rewritten(lambda x: F.gelu(x), X, rules=(rule,))
         assert reasons == ["exact GELU"]
         assert operators(program) == {"gelu": 1}
+
+
+class TestBatchNorm:
+    @staticmethod
+    def norm(channels: int, of: type[nn.Module] = nn.BatchNorm2d, **options: bool) -> nn.Module:
+        norm = randomised(of(channels, eps=1e-2, **options))
+        norm.running_mean.copy_(torch.randn(channels, generator=G))  # type: ignore[operator,union-attr]
+        norm.running_var.copy_(torch.rand(channels, generator=G) + 0.1)  # type: ignore[operator,union-attr]
+        return norm
+
+    @pytest.mark.parametrize("affine", [False, True])
+    @pytest.mark.parametrize("bias", [False, True])
+    @pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv2d])
+    def test_folds_into_a_convolution(self, conv: type[nn.Conv1d | nn.Conv2d], bias: bool, affine: bool) -> None:
+        one = conv is nn.Conv1d
+        module = nn.Sequential(
+            randomised(conv(4, 6, 3, stride=2, groups=2, bias=bias)),
+            self.norm(6, nn.BatchNorm1d if one else nn.BatchNorm2d, affine=affine),
+        )
+        x = torch.randn(2, 4, 9, *[] if one else [7], generator=G)
+        program, _ = rewritten(module, x, rules=(ConvThenBatchNorm(), BatchNormByFactor()))
+        program, _ = fold_weights(program)
+        assert operators(program) == {"conv1d" if one else "conv2d": 1}
+
+    def test_stays_beside_a_convolution_that_others_read(self) -> None:
+        conv, norm = randomised(nn.Conv2d(3, 4, 3)), self.norm(4)
+
+        def both(x: Tensor) -> tuple[Tensor, Tensor]:
+            y = conv(x)
+            return y, norm(y)
+
+        program, reasons = rewritten(
+            both, torch.randn(1, 3, 5, 5, generator=G), rules=(ConvThenBatchNorm(), BatchNormByFactor())
+        )
+        assert reasons == ["others read the convolution too"]
+        assert operators(program)["_native_batch_norm_legit_no_training"] == 0
+
+    def test_of_rows_without_positions(self) -> None:
+        rewritten(self.norm(8, nn.BatchNorm1d), X[:, 0], rules=(BatchNormByFactor(),))
 
 
 class TestLayerNorm:
