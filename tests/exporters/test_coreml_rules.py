@@ -65,6 +65,12 @@ FLOATS: dict[str, Callable[[Tensor, Tensor], Any]] = {
         x.round().any(1),
     ),
     "contractions": lambda x, y: (torch.einsum("bnc,c->bn", x, y[0, 0]), torch.einsum("bij,bkj->bikj", x, y)),
+    "vectors": lambda x, y: (x @ y[0, 0], x[0, 0] @ y.transpose(1, 2), x[0] @ y[0, 0], x[0, 0] @ y[0, 1]),
+    "added products": lambda x, y: (
+        torch.addmv(x[0, :, 0], y[0], x[0, 0], beta=0.5, alpha=2),
+        torch.addmm(x[0, :, :5], x[0], y[0].T, beta=0.5, alpha=2),
+        torch.baddbmm(x[..., :5], x, y.transpose(1, 2), beta=0, alpha=2),
+    ),
     "losses": lambda x, y: (F.mse_loss(x, y), F.mse_loss(x, y, reduction="none"), F.mse_loss(x, y, reduction="sum")),
 }
 

@@ -6,7 +6,13 @@ from tm_export.exporters.rules.base import Rule
 from tm_export.exporters.rules.coreml.arithmetic import EARLY_LINES, FUNCTIONS, ROUNDED, SCALED_SUMS
 from tm_export.exporters.rules.coreml.choices import CHOICES, CLAMPS, NEW_TENSORS, OTHER_NAMES
 from tm_export.exporters.rules.coreml.integers import INTEGERS
-from tm_export.exporters.rules.coreml.linear import ADDED_PRODUCTS, CONTRACTIONS, GROUPED_ATTENTION, SINGLE_IMAGES
+from tm_export.exporters.rules.coreml.linear import (
+    ADDED_PRODUCTS,
+    CONTRACTIONS,
+    GROUPED_ATTENTION,
+    SINGLE_IMAGES,
+    VECTORS,
+)
 from tm_export.exporters.rules.coreml.norms import GROUP_NORMS, NORMS, WIDE_NORMS
 from tm_export.exporters.rules.coreml.padding import PADDING
 from tm_export.exporters.rules.coreml.places import ADDITIONS, FOLDS, ROLLS, WINDOWS
@@ -42,6 +48,7 @@ COREML_RULES: Final[tuple[Rule[Any], ...]] = (
     WINDOWS,
     CONTRACTIONS,
     SINGLE_IMAGES,
+    VECTORS,
     NEW_TENSORS,
     PADDING,
     ResizeByProducts(),

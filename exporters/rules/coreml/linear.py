@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
@@ -61,9 +61,28 @@ SINGLE_IMAGES: Final = WrittenOut(
 """A convolution of an image without a batch."""
 
 
-def _added_product(x: Tensor, matrix: Tensor, vector: Tensor, beta: float, alpha: float) -> Tensor:
-    return x * beta + torch.mv(matrix, vector) * alpha
+def _added_product(x: Tensor, left: Tensor, right: Tensor, beta: float, alpha: float) -> Tensor:
+    return x * beta + torch.matmul(left, right) * alpha
 
 
-ADDED_PRODUCTS: Final = WrittenOut("coreml::added_products", {aten.addmv.default: _added_product})
-"""A matrix times a vector, beside another vector."""
+_ADDED: Final = (aten.addmv.default, aten.addmm.default, aten.baddbmm.default)
+ADDED_PRODUCTS: Final = WrittenOut(
+    "coreml::added_products",
+    dict.fromkeys(_ADDED, _added_product),
+    unless=lambda node: "a plain sum" if node.target is aten.addmm.default and not node.kwargs else "",
+)
+"""A product and something added to it, each with its factor."""
+
+
+def _product_with_vector(x: Tensor, y: Tensor) -> Tensor:
+    made = torch.matmul(x[None] if x.dim() == 1 else x, y[:, None] if y.dim() == 1 else y)
+    made = made[..., 0] if y.dim() == 1 else made
+    return made.squeeze(-1 if y.dim() == 1 else -2) if x.dim() == 1 else made
+
+
+def _keeps_matrices(node: fx.Node) -> str:
+    return "" if any(value_of(each).dim() == 1 for each in node.all_input_nodes) else "both are matrices"
+
+
+VECTORS: Final = WrittenOut("coreml::vectors", {aten.matmul.default: _product_with_vector}, unless=_keeps_matrices)
+"""A product with a vector, as one with a matrix of one row or column: coremltools broadcasts it wrongly."""
