@@ -8,21 +8,25 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from tm_export.exporters.errors import ExitCode, ExportError, UsageError
 from tm_export.exporters.request import Request, app
-from tm_export.runtime.console import Complaints, without_warnings
-from tm_export.runtime.errors import INTERRUPTED
+from tm_export.runtime.console import Complaints, defect_of, without_warnings
+from tm_export.runtime.errors import DEFECT, INTERRUPTED
 
 if TYPE_CHECKING:
     from tm_export.exporters.bundle import Bundle
     from tm_export.exporters.progress import Progress
     from tm_export.exporters.sources import ModelSource
+
+CULPRIT: Final = "tm-export or in a converter"
+"""Where an error that nobody foresaw is looked for."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +53,7 @@ def _answer_or_complain(request: Request, complaints: Complaints) -> int:
     except ExportError as error:
         return complaints.fail(str(error), error.exit_code)
     except Exception as error:
-        return complaints.defect(error, "tm-export or in a converter")
+        return complaints.defect(error, CULPRIT)
     failures = answer.get("failures", ())
     if request.as_json:
         first = {"exit_code": failures[0]["exit_code"], "error": failures[0]["error"]} if failures else {}
@@ -117,8 +121,16 @@ def _for_each_target(request: Request, what: str, act: Callable[[str], Mapping[s
         try:
             done.append(act(target))
         except ExportError as error:
-            failures.append({"target": target, "exit_code": int(error.exit_code), "error": f"{target}: {error}"})
+            failures.append(_failure(target, error.exit_code, str(error)))
+        except Exception as error:
+            if request.debug:
+                traceback.print_exc()
+            failures.append(_failure(target, DEFECT, defect_of(error, CULPRIT)))
     return {what: done, **({"failures": failures} if failures else {})}
+
+
+def _failure(target: str, code: int, message: str) -> dict[str, Any]:
+    return {"target": target, "exit_code": int(code), "error": f"{target}: {message}"}
 
 
 def _told(bundle: Bundle, request: Request) -> Mapping[str, Any]:

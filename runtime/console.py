@@ -53,8 +53,13 @@ class Complaints:
 
     def defect(self, error: Exception, culprit: str) -> int:
         """Tell of an error that nobody foresaw."""
-        first = (str(error).strip().splitlines() or [""])[0]
-        return self.fail(f"{type(error).__name__}: {first} (a defect in {culprit}; --debug shows where)", DEFECT)
+        return self.fail(defect_of(error, culprit), DEFECT)
+
+
+def defect_of(error: Exception, culprit: str) -> str:
+    """An error that nobody foresaw, in one line."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first} (a defect in {culprit}; --debug shows where)"
 
 
 @contextmanager

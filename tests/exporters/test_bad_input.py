@@ -226,6 +226,22 @@ def test_one_target_that_refuses_does_not_keep_the_others_from_being_tried(
     ]
 
 
+def test_a_defect_in_one_target_does_not_keep_the_others_from_being_tried(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(source: object, target: Target, *_: object) -> None:
+        raise {"onnx": BudgetExceeded("too large"), "coreml": RuntimeError("oh\nand more")}[target.name]
+
+    monkeypatch.setattr(api, "compile_model", compiled)
+    argv = ["-m", f"{models}:scale", "--target", "coreml", "--target", "onnx", "-o", str(tmp_path / "out")]
+    assert main(argv) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert said == [
+        "tm-export: error: coreml: RuntimeError: oh (a defect in tm-export or in a converter; --debug shows where)",
+        "tm-export: error: onnx: too large",
+    ]
+
+
 def test_artifact_that_computes_something_else_is_refused_and_its_reports_kept(
     refused: Refused, models: Path, tmp_path: Path
 ) -> None:
