@@ -3,10 +3,10 @@
     python benchmarks/operators.py                             all operators, all targets; takes an hour
     python benchmarks/operators.py --target onnx aten.amax     operators whose names begin so
     python benchmarks/operators.py --journal FILE              goes on where an earlier run with the file stopped
-    python benchmarks/operators.py --write                     writes docs/operators.json and the section of docs
+    python benchmarks/operators.py --journal FILE --write      writes the table in docs, if all is right or refused
 
-The operators and the calls of each are those of tests/operators/. All calls of one are exported together, and one by
-one if that fails. Prints what is not right; the exit code is 1 if anything is wrong or crashes.
+The operators and the calls of each are those of tests/operators/. Calls of several are exported together, and one half
+after the other if that fails. Prints what is not right; the exit code is 1 if anything is wrong or crashes.
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "operators"))
 
+import table
 from calls import Call
 from registry import OPERATORS
-from trial import Outcome, outcome_of
+from trial import Outcome, is_native, outcome_of
 
 import tm_export.exporters.worker_setup  # noqa: F401  # coremltools is quiet from here on
 from tm_export.exporters.targets.base import Target, find_target, target_names
+
+TOGETHER: Final = 48
+"""Calls that are exported in one program."""
 
 
 def main() -> int:
@@ -40,36 +45,60 @@ def main() -> int:
     parser.add_argument("prefixes", nargs="*", help="operators whose names begin so; all of them if there are none")
     parser.add_argument("--target", choices=target_names(), action="append")
     parser.add_argument("--journal", type=Path)
+    parser.add_argument("--write", action="store_true", help="write the table that docs show")
     asked = parser.parse_args()
     done = _read(asked.journal)
-    counts: Counter[tuple[str, str]] = Counter()
-    pool = _pool()
-    for name in OPERATORS:
-        if asked.prefixes and not any(name.startswith(prefix) for prefix in asked.prefixes):
-            continue
-        for target in asked.target or target_names():
-            if (name, target) not in done:
-                started = time.monotonic()
-                try:
-                    row = pool.submit(tried, name, target).result()
-                except BrokenProcessPool:
-                    row = [{"call": "all", "verdict": "crash", "said": "the process died"}]
-                    pool = _pool()
-                done[name, target] = row
-                _show(name, target, row, time.monotonic() - started)
+    names = [name for name in OPERATORS if not asked.prefixes or name.startswith(tuple(asked.prefixes))]
+    targets = asked.target or target_names()
+    for target in targets:
+        for group in _groups([name for name in names if (name, target) not in done]):
+            started = time.monotonic()
+            for row in _tried(group, target):
+                done[row["operator"], target] = row
                 if asked.journal:
                     with asked.journal.open("a") as file:
-                        file.write(json.dumps({"operator": name, "target": target, "calls": row}) + "\n")
-            for each in done[name, target]:
-                counts[target, each["verdict"]] += 1
-    pool.shutdown()
+                        file.write(json.dumps(row) + "\n")
+            print(f"{target:11} {group[0]} … {group[-1]} {time.monotonic() - started:.0f}s", flush=True)
+            for name in group:
+                _show(done[name, target])
+    counts = Counter(
+        (target, each["verdict"]) for target in targets for name in names for each in done[name, target]["calls"]
+    )
     for (target, verdict), count in sorted(counts.items()):
         print(f"{target:12} {verdict:8} {count:5} calls")
-    return 1 if any(verdict in ("wrong", "crash") for _, verdict in counts) else 0
+    failed = any(verdict in ("wrong", "crash") for _, verdict in counts)
+    if asked.write and not failed:
+        table.write([_row_of_table(done[name, target]) for name in OPERATORS for target in table.TARGETS])
+    return 1 if failed else 0
+
+
+def _groups(names: Sequence[str]) -> Iterator[list[str]]:
+    """Operators in a row whose calls fit in one program."""
+    group: list[str] = []
+    for name in names:
+        if group and sum(len(OPERATORS[each]) for each in (*group, name)) > TOGETHER:
+            yield group
+            group = []
+        group.append(name)
+    if group:
+        yield group
+
+
+def _tried(names: list[str], target: str) -> list[dict[str, Any]]:
+    """What became of a group, in a process of its own; one by one if that dies, and then it is known which."""
+    try:
+        with _pool() as pool:
+            return pool.submit(tried, names, target).result()
+    except BrokenProcessPool:
+        if len(names) > 1:
+            return [row for name in names for row in _tried([name], target)]
+        died = [{"call": str(each), "verdict": "crash", "said": "the process died"} for each in OPERATORS[names[0]]]
+        return [{"operator": names[0], "target": target, "native": False, "calls": died}]
 
 
 def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_set_up)
+    """One process, forked: what is imported here need not be imported again."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"), initializer=_set_up)
 
 
 def _set_up() -> None:
@@ -77,11 +106,22 @@ def _set_up() -> None:
     logging.disable(logging.ERROR)
 
 
-def tried(name: str, target_name: str) -> list[dict[str, Any]]:
-    """The outcome of each of an operator's calls; the first by itself, to see what it becomes."""
-    target, calls = find_target(target_name), OPERATORS[name]
-    outcomes = [outcome_of(calls[:1], target), *_halved(calls[1:], target)]
-    return [_row(str(each), outcome) for each, outcome in zip(calls, outcomes, strict=True)]
+def tried(names: list[str], target_name: str) -> list[dict[str, Any]]:
+    """The outcome of each call of these operators."""
+    target = find_target(target_name)
+    calls = tuple(each for name in names for each in OPERATORS[name])
+    outcomes = iter(_halved(calls, target))
+    rows = []
+    for name in names:
+        own = [(each, next(outcomes)) for each in OPERATORS[name]]
+        right = next((each for each, outcome in own if outcome.verdict == "right"), None)
+        rows.append({
+            "operator": name,
+            "target": target_name,
+            "native": right is not None and is_native(name, right, target),
+            "calls": [{"call": str(each), "verdict": o.verdict, "said": o.said} for each, o in own],
+        })  # fmt: skip
+    return rows
 
 
 def _halved(calls: tuple[Call, ...], target: Target) -> list[Outcome]:
@@ -95,21 +135,20 @@ def _halved(calls: tuple[Call, ...], target: Target) -> list[Outcome]:
     return _halved(calls[:half], target) + _halved(calls[half:], target)
 
 
-def _row(call: str, outcome: Outcome) -> dict[str, Any]:
-    return {"call": call, "verdict": outcome.verdict, "said": outcome.said, "became": list(outcome.became)}
+def _row_of_table(row: dict[str, Any]) -> table.Row:
+    refused = tuple((each["call"], each["said"]) for each in row["calls"] if each["verdict"] == "refused")
+    return table.Row(row["operator"], row["target"], len(row["calls"]), row["native"], refused)
 
 
-def _read(journal: Path | None) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def _read(journal: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
     if journal is None or not journal.exists():
         return {}
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
-    return {(row["operator"], row["target"]): row["calls"] for row in rows}
+    return {(row["operator"], row["target"]): row for row in rows}
 
 
-def _show(name: str, target: str, row: list[dict[str, Any]], seconds: float) -> None:
-    counts = Counter(each["verdict"] for each in row)
-    print(f"{name:44} {target:11} {dict(counts)} {seconds:.1f}s", flush=True)
-    for each in row:
+def _show(row: dict[str, Any]) -> None:
+    for each in row["calls"]:
         if each["verdict"] != "right":
             print(f"    {each['verdict']:8} {each['call']}\n             {each['said'][:300]}", flush=True)
 

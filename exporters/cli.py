@@ -88,9 +88,13 @@ def _export(request: Request, source: ModelSource, progress: Progress) -> Mappin
     from tm_export.exporters.api import export_source
     from tm_export.exporters.bundle import bundle_path
     from tm_export.exporters.staging import refuse_foreign_folder
+    from tm_export.exporters.targets.base import find_target
+    from tm_export.exporters.worker import warm_up
 
     for target in request.targets:
         refuse_foreign_folder(bundle_path(request.out, source.name, target), force=request.force)
+
+    warm_up(map(find_target, request.targets))
 
     def export(target: str) -> Mapping[str, Any]:
         progress.say(f"exporting {source.name} to {target}")

@@ -52,7 +52,7 @@ def compile_model(
     """
     started = time.monotonic()
     _require_components(source, asked)
-    warm_up()
+    warm_up([target])
     workshop = Workshop(staging.bundle, staging.scratch, staging.journal, effort.jobs)
     compiled = Compiled((), (), ExportReport.empty(source.name, target.name, _said(target, asked)))
     try:

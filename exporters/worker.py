@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from tm_export.exporters.targets.base import Function, Signature, Target, find_t
 from tm_export.exporters.tensors import tensors_of, with_tensors
 
 _WEIGHTS: Final = "weights.safetensors"
+_SET_UP: Final = "tm_export.exporters.worker_setup"
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,17 @@ class Emission:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def warm_up() -> None:
+def warm_up(targets: Iterable[Target]) -> None:
     """Start the server that workers are forked from: the converters' slow imports go on beside what comes first.
+
+    It is warm for these targets until it ends; others convert as well, and slower.
 
     Raises `UsageError` if the folder for temporary files has too long a path for a socket in it.
     """
-    if _context().get_start_method() == "forkserver":
+    context = _context()
+    if context.get_start_method() == "forkserver":
+        warm = dict.fromkeys(module for target in targets for module in target.warm)
+        context.set_forkserver_preload([_SET_UP, *warm])
         try:
             ensure_running()
         except OSError as error:
@@ -130,6 +137,7 @@ def save_block(functions: Mapping[str, Function], folder: Path) -> SavedBlock:
 
 def start_emission(saved: SavedBlock, stem: str, target: Target, options: ExportOptions) -> Emission:
     """Start to emit a block's functions, in a process of its own."""
+    warm_up([target])
     pool = ProcessPoolExecutor(1, mp_context=_context(), initializer=_set_up)
     with _hidden_main():
         job = pool.submit(_emit, target.name, saved, stem, options)
@@ -138,10 +146,7 @@ def start_emission(saved: SavedBlock, stem: str, target: Target, options: Export
 
 def _context() -> BaseContext:
     """Forking a process that has run PyTorch can hang in its thread pool; a server that has not is forked instead."""
-    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["tm_export.exporters.worker_setup"])
-    return context
+    return multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
 
 
 def _with_own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -167,7 +172,8 @@ def _hidden_main() -> Iterator[None]:
 
 
 def _set_up() -> None:
-    """Leave interrupts to the tool, and end when it does."""
+    """Leave interrupts to the tool, and end when it does; what was imported before is no garbage to look through."""
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_tool, daemon=True).start()
 

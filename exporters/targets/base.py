@@ -69,6 +69,8 @@ class Target(Protocol):
     suffix: str
     least_rank: int
     """The fewest dimensions of an input or output: 1 where a single number is an array that holds it."""
+    warm: tuple[str, ...]
+    """Modules that do once, when imported, what each conversion would do anew; workers are forked with them."""
 
     def precision(self, options: ExportOptions) -> Precision:
         """The precision that an export with these options computes in; raises `UsageError` if there is none."""

@@ -54,6 +54,7 @@ class CoremlTarget:
     name = "coreml"
     suffix = ".mlpackage"
     least_rank = LEAST_RANK
+    warm = ()
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp16 unless fp32 is asked for."""

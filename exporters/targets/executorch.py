@@ -31,6 +31,7 @@ class ExecutorchTarget:
     name = "executorch"
     suffix = ".pte"
     least_rank = 0
+    warm = ("tm_export.exporters.targets.xnnpack_warm",)
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp32, but for the Core ML backend, which computes in fp16 unless told otherwise."""

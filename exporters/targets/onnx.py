@@ -38,6 +38,7 @@ class OnnxTarget:
     name = "onnx"
     suffix = ".onnx"
     least_rank = 0
+    warm = ("tm_export.exporters.targets.onnx_warm",)
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp32; onnxruntime's CPU kernels compute in nothing narrower."""
