@@ -52,6 +52,9 @@ def separate_packed_constants(program: ExportedProgram) -> tuple[ExportedProgram
     for (node, others), copy in zip(shared, copies, strict=True):
         for user in others:
             user.replace_input_with(node, copy)
+            if user.op == "output":
+                for spec in program.graph_signature.output_specs:
+                    spec.arg.name = copy.name if spec.arg.name == node.name else spec.arg.name
     return program, {copy.name: targets[node.name] for (node, _), copy in zip(shared, copies, strict=True)}
 
 
@@ -87,7 +90,8 @@ def _readers(node: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
 def _is_weight(node: fx.Node, user: fx.Node) -> bool:
     name = _name(user)
     places = next((places for start, places in _WEIGHT.items() if name.startswith(start)), ())
-    return all(place in places for place, argument in enumerate(user.args) if argument is node)
+    read = [place for place, argument in enumerate(user.args) if argument is node]
+    return bool(read) and all(place in places for place in read)  # else within a list: a concatenation, the outputs
 
 
 def _name(node: fx.Node) -> str:

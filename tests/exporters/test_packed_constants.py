@@ -33,6 +33,17 @@ class SharedWeight(nn.Module):
         return torch.nn.functional.linear(x, self.weight) * self.weight + self.weight
 
 
+class ReturnedWeight(nn.Module):
+    """A matrix that is multiplied with, stacked, and returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(64, 64)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.lin(x), torch.cat([x, self.lin.weight[None]]), self.lin.weight
+
+
 class Prelu(nn.Module):
     def __init__(self, slopes: int) -> None:
         super().__init__()
@@ -57,18 +68,22 @@ def test_what_executorch_would_write_is_refused(module: nn.Module, x: Tensor) ->
 
 
 @pytest.mark.parametrize(
-    "module", [SharedWeight(), Prelu(1), Prelu(64)], ids=["shared weight", "prelu", "prelu by channel"]
+    "module",
+    [SharedWeight(), ReturnedWeight(), Prelu(1), Prelu(64)],
+    ids=["shared weight", "returned weight", "prelu", "prelu by channel"],
 )
 def test_what_we_write_is_sound_and_runs_from_a_file(module: nn.Module, tmp_path: Path) -> None:
-    target, names = find_target("executorch"), Signature(("x",), ("y",))
+    returned = module(X)
+    expected = tuple(each.detach() for each in (returned if isinstance(returned, tuple) else (returned,)))
+    target, names = find_target("executorch"), Signature(("x",), ("y", "stacked", "weight")[: len(expected)])
     program = target.legalize(capture(module, (X,)), OPTIONS).program
     check_delegates(program)
-    expected = module(X).detach()
-    path, variant = emit_one(target, program, names, tmp_path, OPTIONS, (X,), (expected,))
+    path, variant = emit_one(target, program, names, tmp_path, OPTIONS, (X,), expected)
     with engines_for("executorch")[-1].open(path, variant) as session:
         for _ in range(3):
-            result = torch.from_numpy(session.run({"x": X.numpy()})["y"])
-            torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+            results = session.run({"x": X.numpy()})
+            for name, wanted in zip(names.outputs, expected, strict=True):
+                torch.testing.assert_close(torch.from_numpy(results[name]), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_only_a_weight_that_is_read_otherwise_gets_a_copy() -> None:
