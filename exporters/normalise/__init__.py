@@ -12,7 +12,7 @@ from tm_export.exporters.normalise.formulas import FORMULAS
 from tm_export.exporters.normalise.masked_writes import ScatterInOrder, WriteByChoice
 from tm_export.exporters.normalise.memory import MEMORY
 from tm_export.exporters.normalise.names import rename_inputs
-from tm_export.exporters.normalise.searches import KTH, SEARCHES
+from tm_export.exporters.normalise.searches import KTH, QUANTILES, SEARCHES
 from tm_export.exporters.normalise.widths import widen
 from tm_export.exporters.rules.base import Rule, apply_rules
 
@@ -23,6 +23,7 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     MEMORY,
     SEARCHES,
     KTH,
+    QUANTILES,
     FORMULAS,
 )
 

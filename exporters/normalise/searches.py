@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import torch
@@ -62,3 +63,32 @@ KTH: Final = WrittenOut(
     {aten.kthvalue.default: _kth, aten.median.dim: _median, aten.median.default: _median_of_all},
 )
 """What stands at a place in the order; a median without NaN, of two in the middle the smaller."""
+
+
+def _last(x: Tensor, dim: int) -> Tensor:
+    """With this dimension as the last."""
+    return x.permute([*(d for d in range(x.dim()) if d != dim % x.dim()), dim])
+
+
+def _quantile(x: Tensor, q: Tensor | float, dim: int | None, keepdim: bool, interpolation: str) -> Tensor:
+    """Between the two numbers in order that q·(N − 1) lies between; NaN where there is one."""
+    rows = x.reshape(-1) if dim is None or not x.dim() else _last(x, dim)
+    ordered, last = rows.sort(-1).values, rows.shape[-1] - 1
+    rank = as_tensor(q, x.dtype) * last
+    below, above = rank.floor(), rank.ceil()
+    if interpolation in ("lower", "higher", "nearest"):
+        below = above = {"lower": below, "higher": above, "nearest": rank.round()}[interpolation]
+    low, high = (ordered.index_select(-1, at.reshape(-1).to(torch.int64)) for at in (below, above))
+    share = torch.full((), 0.5, dtype=x.dtype) if interpolation == "midpoint" else (rank - below).reshape(-1)
+    value = torch.where(rows.isnan().any(-1, keepdim=True), math.nan, low + (high - low) * share)
+    if keepdim:
+        shape = [1] * x.dim() if dim is None else [1 if d == dim % x.dim() else n for d, n in enumerate(x.shape)]
+    else:
+        shape = list(value.shape[:-1])
+    return value.permute(-1, *range(value.dim() - 1)).reshape((*rank.shape, *shape))
+
+
+QUANTILES: Final = WrittenOut(
+    "normalise::quantiles", {aten.quantile.default: _quantile, aten.quantile.scalar: _quantile}
+)
+"""Written in a sort, which is then seen where merges are recognised."""

@@ -17,6 +17,7 @@ from tm_export.exporters.lowering.cost import COREML, COREML_HALF, PORTABLE, XNN
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.conv3d import Conv3dByFrames
+from tm_export.exporters.rules.executorch import EXECUTORCH_RULES
 from tm_export.exporters.rules.integers import INTEGERS
 from tm_export.exporters.rules.running_product import ProductByDoubling
 from tm_export.exporters.source import source_line
@@ -59,7 +60,7 @@ class ExecutorchTarget:
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """What its kernels take; for XNNPACK, the forms that its partitioner takes."""
-        program, _ = apply_rules(program, (Conv3dByFrames(), ProductByDoubling(), *INTEGERS))
+        program, _ = apply_rules(program, (Conv3dByFrames(), ProductByDoubling(), *INTEGERS, *EXECUTORCH_RULES))
         return legalize_for_xnnpack(program) if options.backend == "xnnpack" else Legalized(program)
 
     def artifact(self, stem: str, variant: str) -> str:

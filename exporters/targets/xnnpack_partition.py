@@ -13,7 +13,10 @@ MOST_DIMENSIONS: Final = 6
 
 
 class LoadablePartitioner(XnnpackPartitioner):  # type: ignore[misc]
-    """XNNPACK's own partitioner, without the operators on tensors of more than six dimensions."""
+    """XNNPACK's own partitioner, without the operators on tensors of more than six dimensions, or that give one number.
+
+    A single number comes out of the delegate as an array that holds it.
+    """
 
     def get_matched_nodes_from_configs(self, ep: ExportedProgram) -> list[list[fx.Node]]:
         """Groups of nodes that go into the delegate together, those left out that it cannot hold."""
@@ -22,6 +25,8 @@ class LoadablePartitioner(XnnpackPartitioner):  # type: ignore[misc]
 
 
 def _holds(node: fx.Node) -> bool:
+    if 0 in _ranks(node.meta["val"]):
+        return False
     return all(rank <= MOST_DIMENSIONS for each in (node, *node.all_input_nodes) for rank in _ranks(each.meta["val"]))
 
 

@@ -19,12 +19,13 @@ def fresh_inputs(
     """Inputs of the examples' shapes and dtypes that the model accepts, or None where no draw was accepted.
 
     Floats are drawn with the mean and the spread of the example's and within its range, integers and truth values
-    within its range. Draws that are not accepted come nearer to the examples: first integers and truth values are
+    within its range; where the example's numbers ascend, so do those drawn: bounds to search in, offsets of sequences.
+    Draws that are not accepted come nearer to the examples: first integers and truth values are
     the example's own in another order, then just floats are drawn, then floats are the example's own in another order.
     """
     generator = torch.Generator().manual_seed(seed)
     for draw in _draws(generator):
-        drawn = tuple(draw(example) for example in examples)
+        drawn = tuple(_ordered_as(example, draw(example)) for example in examples)
         if accepts(drawn):
             return drawn
     return None
@@ -46,6 +47,18 @@ def _draws(generator: torch.Generator) -> Iterator[Callable[[Tensor], Tensor]]:
     for draw in (anew, in_another_order, floats_alone, same_floats):
         for _ in range(_TRIES // 4):
             yield draw
+
+
+def _ordered_as(x: Tensor, drawn: Tensor) -> Tensor:
+    """The drawn numbers in ascending order, if the example's are, in every row of three or more.
+
+    Positions, which go up by one, may stand in any order.
+    """
+    if x.dim() == 0 or x.shape[-1] < 3 or x.dtype == torch.bool or x.numel() == 0:
+        return drawn
+    steps = x.detach()[..., 1:] - x.detach()[..., :-1]
+    ascends = bool((steps >= 0).all()) and bool((steps > 0).any(-1).all()) and bool((steps != 1).any())
+    return drawn.sort(-1).values if ascends else drawn
 
 
 def _floats(x: Tensor, generator: torch.Generator) -> Tensor:

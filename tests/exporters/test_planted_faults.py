@@ -149,6 +149,13 @@ def test_fresh_integers_and_truth_values_stay_within_the_range() -> None:
     assert drawn_mask.dtype == torch.bool and drawn_always.all()
 
 
+def test_numbers_that_ascend_are_drawn_ascending_and_positions_in_any_order() -> None:
+    bounds, offsets = torch.tensor([[-1.0, 0.0, 0.5, 2.0]] * 3), torch.tensor([0, 3, 3, 9, 12])
+    mixed, positions = torch.cat([bounds, bounds.flip(-1)]), torch.arange(40)
+    drawn = fresh_inputs((bounds, offsets, mixed, positions), 1, lambda _: True) or ()
+    assert [torch.equal(each, each.sort(-1).values) for each in drawn] == [True, True, False, False]
+
+
 def test_a_seed_says_what_is_drawn() -> None:
     one, same, other = (fresh_inputs((X,), seed, lambda _: True) for seed in (1, 1, 2))
     assert one and same and other

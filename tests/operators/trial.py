@@ -18,6 +18,7 @@ from tm_export.exporters.capture import capture
 from tm_export.exporters.convert import lower
 from tm_export.exporters.describe import tensor_specs
 from tm_export.exporters.errors import ExportError
+from tm_export.exporters.normalise import normalise
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.rewrite import raise_merges
 from tm_export.exporters.targets.base import Function, Signature, Target
@@ -57,7 +58,7 @@ def raised_of(calls: tuple[Call, ...]) -> ExportedProgram:
 
     Raises what capture raises, and `OtherNumbers` if that program does not compute what PyTorch does.
     """
-    captured = capture(module_of(calls), inputs_of(calls, SEEDS[0]))
+    captured = normalise(capture(module_of(calls), inputs_of(calls, SEEDS[0])))
     program = raise_merges(captured, seed=0).program
     for seed in SEEDS:
         _hold(calls, replay(program, inputs_of(calls, seed)).outputs, expected_of(calls, seed))

@@ -15,7 +15,7 @@ from tm_export.exporters.rules.coreml.linear import (
 )
 from tm_export.exporters.rules.coreml.norms import GROUP_NORMS, NORMS, WIDE_NORMS
 from tm_export.exporters.rules.coreml.padding import PADDING
-from tm_export.exporters.rules.coreml.places import ADDITIONS, FOLDS, ROLLS, WINDOWS
+from tm_export.exporters.rules.coreml.places import ADDITIONS, FOLDS, ROLLS, SINGLE_NUMBERS, WINDOWS
 from tm_export.exporters.rules.coreml.pooling import AVERAGES, MAX_POOLS
 from tm_export.exporters.rules.coreml.reductions import BEST_OF_ALL, PRODUCTS, RUNNING_SUMS, SPREADS, SPREADS_OF_ALL
 from tm_export.exporters.rules.coreml.resizing import ResizeByProducts
@@ -46,6 +46,7 @@ COREML_RULES: Final[tuple[Rule[Any], ...]] = (
     GROUP_NORMS,
     GROUPED_ATTENTION,
     WINDOWS,
+    SINGLE_NUMBERS,
     CONTRACTIONS,
     SINGLE_IMAGES,
     VECTORS,

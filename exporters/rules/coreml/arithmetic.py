@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, fx
 
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
+from tm_export.exporters.rules.functions import FORMULAS, rounded_to
 from tm_export.exporters.rules.written_out import WrittenOut
 
 aten = torch.ops.aten
@@ -56,11 +56,6 @@ def _fraction(x: Tensor) -> Tensor:
     return x - _truncated(x)
 
 
-def _rounded_to(x: Tensor, decimals: int) -> Tensor:
-    scale = 10.0 ** abs(decimals)
-    return torch.round(x * scale) / scale if decimals >= 0 else torch.round(x / scale) * scale
-
-
 def _fmod(x: Any, y: Any) -> Tensor:
     return torch.sign(x) * torch.remainder(torch.abs(x), torch.abs(y) if isinstance(y, Tensor) else abs(y))
 
@@ -82,7 +77,7 @@ ROUNDED: Final = WrittenOut(
         aten.trunc.default: _truncated,
         aten.fix.default: _truncated,
         aten.frac.default: _fraction,
-        aten.round.decimals: _rounded_to,
+        aten.round.decimals: rounded_to,
         aten.fmod.Tensor: _fmod,
         aten.fmod.Scalar: _fmod,
         aten.div.Tensor_mode: _divided,
@@ -93,58 +88,6 @@ ROUNDED: Final = WrittenOut(
     unless=lambda node: "" if value_of(node).is_floating_point() else "integers",
 )
 """What rounds, and divisions that do."""
-
-
-def _hypot(x: Tensor, y: Tensor) -> Tensor:
-    return torch.sqrt(x * x + y * y)
-
-
-def _erfc(x: Tensor) -> Tensor:
-    return 1 - torch.erf(x)
-
-
-def _negative(x: Tensor) -> Tensor:
-    """Whether x is less than zero, or minus zero."""
-    return (x < 0) | ((x == 0) & (1 / x < 0))
-
-
-def _copysign(x: Tensor, y: Tensor) -> Tensor:
-    return torch.where(_negative(y), -x.abs(), x.abs())
-
-
-def _heaviside(x: Tensor, at_zero: Tensor) -> Tensor:
-    return torch.where(x == 0, at_zero, (x > 0).to(x.dtype))
-
-
-def _logaddexp(x: Tensor, y: Tensor) -> Tensor:
-    larger = torch.maximum(x, y)
-    return torch.where(x == y, x + math.log(2), larger + torch.log1p(torch.exp(-(x - y).abs())))
-
-
-def _xlogy(x: Tensor, y: Tensor) -> Tensor:
-    return torch.where(x == 0, torch.zeros((), dtype=x.dtype), x * torch.log(y))
-
-
-def _sinc(x: Tensor) -> Tensor:
-    angle = torch.where(x == 0, torch.ones((), dtype=x.dtype), x * math.pi)
-    return torch.where(x == 0, torch.ones((), dtype=x.dtype), torch.sin(angle) / angle)
-
-
-def _asinh(x: Tensor) -> Tensor:
-    return x.sign() * torch.log(x.abs() + torch.sqrt(x * x + 1))
-
-
-def _acosh(x: Tensor) -> Tensor:
-    return torch.log(x + torch.sqrt(x * x - 1))
-
-
-def _logit(x: Tensor, eps: float | None) -> Tensor:
-    within = x if eps is None else x.clamp(eps, 1 - eps)
-    return torch.log(within / (1 - within))
-
-
-def _log2(x: Tensor) -> Tensor:
-    return torch.log(x) * (1 / math.log(2))
 
 
 def _reciprocal(x: Tensor) -> Tensor:
@@ -163,58 +106,9 @@ def _hardswish(x: Tensor) -> Tensor:
     return x * torch.clamp(x + 3, 0, 6) * (1 / 6)
 
 
-def _fmax(x: Tensor, y: Tensor) -> Tensor:
-    return torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.maximum(x, y)))
-
-
-def _fmin(x: Tensor, y: Tensor) -> Tensor:
-    return torch.where(x.isnan(), y, torch.where(y.isnan(), x, torch.minimum(x, y)))
-
-
-def _atan2(y: Tensor, x: Tensor) -> Tensor:
-    """The angle of (x, y): that of the smaller part over the larger one, turned into its quadrant."""
-    steep = y.abs() > x.abs()
-    smaller, larger = torch.minimum(y.abs(), x.abs()), torch.maximum(y.abs(), x.abs())
-    angle = torch.atan(smaller / torch.where(larger == 0, torch.ones((), dtype=x.dtype), larger))
-    angle = torch.where(steep, math.pi / 2 - angle, angle)
-    angle = torch.where(_negative(x), math.pi - angle, angle)
-    return torch.where(_negative(y), -angle, angle)
-
-
-def _mse(x: Tensor, y: Tensor, reduction: int) -> Tensor:
-    return _reduced((x - y) * (x - y), reduction)
-
-
-def _reduced(loss: Tensor, reduction: int) -> Tensor:
-    """A loss's `reduction`: none, mean or sum, in PyTorch's own numbers."""
-    return (loss, loss.mean(), loss.sum())[reduction] if reduction else loss
-
-
 FUNCTIONS: Final = WrittenOut(
     "coreml::functions",
-    {
-        aten.hypot.default: _hypot,
-        aten.log2.default: _log2,
-        aten.reciprocal.default: _reciprocal,
-        aten.hardswish.default: _hardswish,
-        aten.fmax.default: _fmax,
-        aten.fmin.default: _fmin,
-        aten.atan2.default: _atan2,
-        aten.erfc.default: _erfc,
-        aten.special_erfc.default: _erfc,
-        aten.copysign.Tensor: _copysign,
-        aten.heaviside.default: _heaviside,
-        aten.logaddexp.default: _logaddexp,
-        aten.xlogy.Tensor: _xlogy,
-        aten.special_xlogy.default: _xlogy,
-        aten.sinc.default: _sinc,
-        aten.special_sinc.default: _sinc,
-        aten.asinh.default: _asinh,
-        aten.acosh.default: _acosh,
-        aten.logit.default: _logit,
-        aten.special_logit.default: _logit,
-        aten.mse_loss.default: _mse,
-    },
+    {**FORMULAS, aten.reciprocal.default: _reciprocal, aten.hardswish.default: _hardswish},
 )
 """Functions of each number."""
 

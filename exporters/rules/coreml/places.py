@@ -28,6 +28,18 @@ WINDOWS: Final = WrittenOut("coreml::windows", {aten.unfold.default: _windows})
 """`x.unfold(dim, size, step)`."""
 
 
+def _single(x: Tensor, _: list[int]) -> Tensor:
+    return x.reshape(1).squeeze(0) if x.dim() != 1 else x.squeeze(0)
+
+
+SINGLE_NUMBERS: Final = WrittenOut(
+    "coreml::single_numbers",
+    dict.fromkeys((aten.reshape.default, aten.view.default, aten._unsafe_view.default), _single),
+    unless=lambda node: "" if value_of(node).dim() == 0 and value_of(node.all_input_nodes[0]).dim() else "an array",
+)
+"""An array of one number as that number: coremltools' reshape leaves it an array."""
+
+
 def _rolled(x: Tensor, shifts: list[int], dims: list[int]) -> Tensor:
     return torch.roll(x.reshape(-1), shifts, [0]).reshape(x.shape)
 
