@@ -136,8 +136,11 @@ def _halved(calls: tuple[Call, ...], target: Target) -> list[Outcome]:
 
 
 def _row_of_table(row: dict[str, Any]) -> table.Row:
-    refused = tuple((each["call"], each["said"]) for each in row["calls"] if each["verdict"] == "refused")
-    return table.Row(row["operator"], row["target"], len(row["calls"]), row["native"], refused)
+    refused, limits = (
+        tuple((each["call"], each["said"]) for each in row["calls"] if each["verdict"] == verdict)
+        for verdict in ("refused", "limit")
+    )
+    return table.Row(row["operator"], row["target"], len(row["calls"]), row["native"], refused, limits)
 
 
 def _read(journal: Path | None) -> dict[tuple[str, str], dict[str, Any]]:

@@ -151,7 +151,8 @@ def fold_weights(program: ExportedProgram) -> tuple[ExportedProgram, Step | None
 def lift_scalars(program: ExportedProgram) -> ExportedProgram:
     """Turn numbers in the arguments of element-wise operators into constant inputs.
 
-    A number becomes an operator that makes a tensor of it at run time, outside any delegate.
+    A number becomes an operator that makes a tensor of it at run time, outside any delegate. Where the result is a
+    single number it stays, since the constants are arrays that hold one.
     """
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.rsub.Scalar and len(arguments(node)) == 2 and is_float(node):
@@ -159,7 +160,7 @@ def lift_scalars(program: ExportedProgram) -> ExportedProgram:
     uses = [
         (node, position, float(argument))
         for node in program.graph.nodes
-        if node.target in _ELEMENTWISE and is_float(node)
+        if node.target in _ELEMENTWISE and is_float(node) and value_of(node).dim()
         for position, argument in enumerate(arguments(node)[:2])
         if isinstance(argument, int | float)
     ]

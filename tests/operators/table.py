@@ -20,7 +20,8 @@ FROM, TO = "<!-- operators: made by benchmarks/operators.py -->\n", "<!-- operat
 class Row:
     """What became of an operator's calls on a target.
 
-    `native` says whether the converter is given the operator itself; `refused` holds the other calls and why.
+    `native` says whether the converter is given the operator itself; `refused` holds calls that are, and why;
+    `limits` those whose numbers the target's own kernel has otherwise.
     """
 
     operator: str
@@ -28,13 +29,19 @@ class Row:
     calls: int
     native: bool
     refused: tuple[tuple[str, str], ...] = ()
+    limits: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def right(self) -> int:
+        """How many calls compute what PyTorch does."""
+        return self.calls - len(self.refused) - len(self.limits)
 
     @property
     def how(self) -> How:
         """In a word."""
         if len(self.refused) == self.calls:
             return "refused"
-        if self.refused:
+        if self.right < self.calls:
             return "in part"
         return "native" if self.native else "written out"
 
@@ -42,7 +49,7 @@ class Row:
 def read() -> tuple[Row, ...]:
     """The table as it was last made."""
     return tuple(
-        Row(**{**each, "refused": tuple((call, why) for call, why in each["refused"])})
+        Row(**{**each, **{which: tuple(map(tuple, each[which])) for which in ("refused", "limits")}})
         for each in json.loads(DATA.read_text())
     )
 
@@ -71,7 +78,7 @@ def section(rows: Sequence[Row]) -> str:
 def _calls(rows: Iterable[Row]) -> str:
     rows = tuple(rows)
     tried = sum(row.calls for row in rows)
-    return f"{tried - sum(len(row.refused) for row in rows)} of {tried}"
+    return f"{sum(row.right for row in rows)} of {tried}"
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -80,27 +87,32 @@ def page(rows: Sequence[Row]) -> str:
     for row in rows:
         by_operator.setdefault(row.operator, {})[row.target] = row
     cells = [[f"`{name}`", *(_cell(own, target) for target in TARGETS)] for name, own in by_operator.items()]
-    refused = [
-        [f"`{row.operator}`", TARGETS[row.target], f"`{_in_a_cell(call)}`", _in_a_cell(why)]
-        for row in rows
-        for call, why in row.refused
-    ]
+    refused, limits = (
+        [
+            [f"`{row.operator}`", TARGETS[row.target], f"`{_in_a_cell(call)}`", _in_a_cell(why)]
+            for row in rows
+            for call, why in getattr(row, which)
+        ]
+        for which in ("refused", "limits")
+    )
     return "".join((
         "# Operators\n\n",
         "Made by `python benchmarks/operators.py --write`, which exports calls of each operator with drawn arguments\n",
         "to each target and holds what runs against PyTorch. *native*: the target's converter is given the operator\n",
         "itself. *written out*: in others, by the rules here or by PyTorch's own decomposition. *in part*: of the\n",
-        "calls tried, so many are right and the others are refused, as said below. Nothing is wrong, and nothing\n",
-        "crashes.\n\n",
+        "calls tried, so many are right; the others are refused, or meet a limit of the target, as said below.\n",
+        "Nothing else is wrong, and nothing crashes.\n\n",
         *_table(("operator", *TARGETS.values()), cells),
         "\n## Refused\n\n",
         *_table(("operator", "target", "call", "what is said"), refused),
+        "\n## Other numbers\n\nWhat a target's kernel computes otherwise; an export whose model meets it fails.\n\n",
+        *_table(("operator", "target", "call", "what it does"), limits),
     ))  # fmt: skip
 
 
 def _cell(own: Mapping[str, Row], target: str) -> str:
     row = own[target]
-    return f"{row.calls - len(row.refused)} of {row.calls}" if row.how == "in part" else row.how
+    return f"{row.right} of {row.calls}" if row.how == "in part" else row.how
 
 
 def _in_a_cell(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import torch
 from calls import Call, expected_of, module_of
+from limits import LIMITS
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -23,13 +24,13 @@ from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.rewrite import raise_merges
 from tm_export.exporters.targets.base import Function, Signature, Target
 from tm_export.exporters.verify.artifact import run_artifact
-from tm_export.exporters.verify.gates import FP32
+from tm_export.exporters.verify.gates import gate_for
 from tm_export.exporters.verify.replay import replay
 from tm_export.runtime import manifest
 from tm_export.runtime.closeness import difference
 from tm_export.runtime.engines import engines_for
 
-Verdict = Literal["right", "refused", "wrong", "crash"]
+Verdict = Literal["right", "refused", "limit", "wrong", "crash"]
 SEEDS: Final = (0, 1)
 """Calls are captured with the inputs of the first, and run on those of all."""
 OPTIONS: Final = ExportOptions(precision="fp32")
@@ -40,8 +41,8 @@ NAME: Final = "operators"
 class Outcome:
     """What became of calls: one verdict for all, and what was said.
 
-    `refused` is a refusal with one of the documented exit codes; `wrong` other numbers than PyTorch's; `crash` any
-    other error.
+    `refused` is a refusal with one of the documented exit codes; `limit` other numbers, for a reason that `LIMITS`
+    states; `wrong` other numbers than PyTorch's; `crash` any other error.
     """
 
     verdict: Verdict
@@ -83,7 +84,8 @@ def outcome_of(calls: tuple[Call, ...], target: Target) -> Outcome:
             _run(calls, program, target, Path(folder))
             return Outcome("right")
     except OtherNumbers as error:
-        return Outcome("wrong", str(error))
+        limit = LIMITS.get((target.name, calls[0].text)) if len(calls) == 1 else None
+        return Outcome("limit", limit) if limit else Outcome("wrong", str(error))
     except Exception as error:
         return _refused(error)
 
@@ -112,7 +114,8 @@ def _run(calls: tuple[Call, ...], program: ExportedProgram, target: Target, fold
     expected = [expected_of(calls, seed) for seed in SEEDS]
     given = [inputs_of(calls, seed) for seed in SEEDS]
     inputs = tensor_specs([f"x{i}" for i in range(len(given[0]))], given[0], target)
-    outputs = tensor_specs([f"y{i}" for i in range(len(expected[0]))], expected[0], target)
+    declared = [each.float() if each.is_floating_point() else each for each in expected[0]]  # as artifacts have it
+    outputs = tensor_specs([f"y{i}" for i in range(len(declared))], declared, target)
     signature = Signature(tuple(spec.name for spec in inputs), tuple(spec.name for spec in outputs))
     lowered = lower(program, target, OPTIONS).program
     target.emit({NAME: Function(lowered, signature)}, folder, NAME, OPTIONS)
@@ -130,7 +133,8 @@ def _hold(calls: tuple[Call, ...], made: Sequence[Tensor], expected: Sequence[Te
     for i, (result, wanted) in enumerate(zip(made, expected, strict=True)):
         single = wanted.dim() == 0 and result.numel() == 1  # an artifact may give one number as an array of one
         array = (result.reshape(()) if single else result).numpy()
-        if not FP32.holds(difference(array, wanted.numpy())):
+        widened = wanted.float() if wanted.is_floating_point() else wanted
+        if not gate_for("fp32", wanted.dtype).holds(difference(array, widened.numpy())):
             where = f"{calls[0]}: " if len(calls) == 1 else ""
             raise OtherNumbers(f"{where}output {i} is {_numbers(result)}, not {_numbers(wanted)}")
 

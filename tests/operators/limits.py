@@ -1,0 +1,18 @@
+"""Calls whose numbers a target's own kernel has otherwise, and that cannot be written in others at a sane price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+LIMITS: Final[Mapping[tuple[str, str], str]] = {
+    (
+        "executorch",
+        "torch.sqrt(torch.cat([a.flatten(), torch.tensor([math.inf, -math.inf, 0.0])]))",
+    ): "XNNPACK's square root is NaN of infinity, and up to half too large above 10³⁷",
+    (
+        "executorch",
+        "torch.rsqrt(torch.cat([a.flatten(), torch.tensor([math.inf, -math.inf, 0.0])]))",
+    ): "XNNPACK's reciprocal square root is NaN of zero and of subnormal numbers",
+}
+"""By target and call, what the kernel does: the numbers differ, which an export says if its model meets them."""
