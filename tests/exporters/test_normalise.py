@@ -62,6 +62,19 @@ def _complex_arithmetic(x: Tensor) -> tuple[Tensor, ...]:
 ROWS = torch.arange(30.0).reshape(N, 5)
 BOUNDS = torch.tensor([-1.0, 0.0, 0.0, 0.5, 1.0])
 
+
+def _quantiles(x: Tensor) -> list[Tensor]:
+    shares = torch.tensor([0.25, 0.9])
+    return [
+        x.quantile(0.3, dim=1, keepdim=True),
+        x.quantile(shares, dim=-1),
+        x.quantile(shares, keepdim=True),
+        x.quantile(0.5),
+        torch.where(x > 1.5, math.nan, x).quantile(0.5, dim=1),
+        *(x.quantile(0.35, dim=1, interpolation=each) for each in ("lower", "higher", "nearest", "midpoint")),
+    ]
+
+
 FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "a number where a mask of rows is true": lambda x: _written(x, x.mean(-1) > 0, 1.5),
     "a number where a mask of numbers is true": lambda x: _written(x, x > 0, torch.tensor([3.0])),
@@ -81,6 +94,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "searches": lambda x: (torch.searchsorted(x.sort(-1).values, x), torch.searchsorted(BOUNDS, x, side="right")),
     "a sorter": lambda x: torch.searchsorted(x, x.flip(1), sorter=x.argsort(-1)),
     "k-th values": lambda x: (*x.kthvalue(2, 1), *x.kthvalue(3, -1, keepdim=True)),
+    "quantiles": _quantiles,
     "medians": lambda x: (*x.median(-1), x.median()),
     "not numbers": lambda x: ((x / (x > 0)).nan_to_num(), (x.sign() / (x > 0)).nan_to_num(1.0, 2.0, -3.0)),
     "distances": lambda x: [torch.cdist(x, x.flip(1), p=p) for p in (0.0, 1.0, 2.0, 3.0, math.inf)],
@@ -103,7 +117,7 @@ def test_what_is_written_out_computes_what_pytorch_does(name: str) -> None:
     for seed in range(3):
         wanted = pytree.tree_leaves(module(_tokens(seed)))
         for found, expected in zip(run(normal, _tokens(seed)), wanted, strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 def test_a_complex_operator_without_a_real_form_is_refused_with_its_line() -> None:

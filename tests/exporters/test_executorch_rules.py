@@ -1,0 +1,65 @@
+"""What ExecuTorch's runtime has no kernel for, and single numbers beside its delegate, against PyTorch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from programs import emit_one, program_of, run
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.rules.base import apply_rules
+from tm_export.exporters.rules.executorch import EXECUTORCH_RULES
+from tm_export.exporters.targets.base import Signature, find_target
+from tm_export.runtime.engines import engines_for
+
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+SPECIAL = torch.tensor([[0.0, -0.0, 1e-3, -7.25], [2.5, -2.5, 0.5, 1.5], [9.95, -0.04, 0.05, 4.0]])
+BYTES = torch.tensor([[0, 1, 2, 5], [127, 128, 254, 255], [7, 8, 9, 10]], dtype=torch.uint8)
+
+FUNCTIONS: dict[str, tuple[Callable[[Tensor], Any], tuple[Tensor, ...]]] = {
+    "hypot": (lambda x: torch.hypot(x, x.flip(1)), (X, SPECIAL)),
+    "copysign": (lambda x: torch.copysign(x, x.flip(0)), (X, SPECIAL)),
+    "erfc": (lambda x: torch.erfc(x), (X, SPECIAL)),
+    "exp2": (lambda x: torch.exp2(x), (X, SPECIAL)),
+    "signbit": (lambda x: (torch.signbit(x), torch.signbit((3 * x).int())), (X, SPECIAL)),
+    "round": (lambda x: (x.round(decimals=1), (99 * x).round(decimals=-1)), (X, SPECIAL)),
+    "bounds of bytes": (lambda x: (x.clamp(-1, 1), x.clamp(2, -2), x.clamp(min=9), x.clamp(max=100)), (BYTES,)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_formula_computes_what_the_operator_does(name: str) -> None:
+    function, inputs = FUNCTIONS[name]
+    program, firings = apply_rules(program_of(function, inputs[0]), EXECUTORCH_RULES)
+    assert any(firing.fired for firing in firings)
+    for x in inputs:
+        for found, wanted in zip(run(program, x), pytree.tree_leaves(function(x)), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def numbers(x: Tensor) -> tuple[Tensor, ...]:
+    total = x.sum()
+    return total * 0.5 + 1, F.gelu(total, approximate="tanh"), F.softshrink(total), x * total, total.sigmoid()
+
+
+def many_dimensions(x: Tensor) -> Tensor:
+    return (x.reshape(1, 1, 3, 1, 2, 1, 2) * 2).sigmoid()
+
+
+@pytest.mark.parametrize("function", [numbers, many_dimensions])
+def test_what_the_delegate_cannot_hold_is_computed_beside_it(function: Callable[[Tensor], Any], tmp_path: Path) -> None:
+    target, options = find_target("executorch"), ExportOptions()
+    expected = tuple(pytree.tree_leaves(function(X)))
+    names = Signature(("x",), tuple(f"y{i}" for i in range(len(expected))))
+    program = target.legalize(program_of(function, X), options).program
+    path, variant = emit_one(target, program, names, tmp_path, options, (X,), expected)
+    with engines_for("executorch")[0].open(path, variant) as session:
+        found = session.run({"x": X.numpy()})
+    for name, wanted in zip(names.outputs, expected, strict=True):
+        assert found[name].shape == tuple(wanted.shape)
+        torch.testing.assert_close(torch.from_numpy(found[name]), wanted, rtol=1e-5, atol=1e-6)
