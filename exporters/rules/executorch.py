@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tm_export.exporters.retrace import value_of
-from tm_export.exporters.rules.functions import FORMULAS, rounded_to
+from tm_export.exporters.rules.functions import FORMULAS, hardswish, rounded_to
 from tm_export.exporters.rules.written_out import WrittenOut
 
 aten = torch.ops.aten
@@ -29,6 +29,14 @@ FUNCTIONS: Final = WrittenOut(
 """Functions of each number."""
 
 
+SINGLE_NUMBERS: Final = WrittenOut(
+    "executorch::single_numbers",
+    {aten.hardswish.default: hardswish},
+    unless=lambda node: "an array" if value_of(node).dim() else "",
+)
+"""What the delegate alone has, of single numbers, which it does not get."""
+
+
 def _bytes_within(x: Tensor, least: int | None, most: int | None) -> Tensor:
     """Bounds wrap around, as they do in eager: −1 is 255."""
     low, high = (None if bound is None else bound & 255 for bound in (least, most))
@@ -42,4 +50,4 @@ BYTES: Final = WrittenOut(
 )
 """Bounds that a byte does not hold: the kernel fails (error 0x12)."""
 
-EXECUTORCH_RULES: Final = (FUNCTIONS, BYTES)
+EXECUTORCH_RULES: Final = (FUNCTIONS, SINGLE_NUMBERS, BYTES)

@@ -15,12 +15,25 @@ from tm_export.exporters.rules.written_out import Formula
 aten = torch.ops.aten
 
 
+_ERFC: Final = (
+    -1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806,
+    0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277,
+)  # fmt: skip
+"""A polynomial in 1/(1 + |x|/2), the constant first."""
+
+
 def _hypot(x: Tensor, y: Tensor) -> Tensor:
     return torch.sqrt(x * x + y * y)
 
 
 def _erfc(x: Tensor) -> Tensor:
-    return 1 - torch.erf(x)
+    """Within 1.2e-7 of its value everywhere, where 1 − erf(x) is 0 from x = 4 on (Numerical Recipes, section 6.2)."""
+    t = 1 / (1 + x.abs() / 2)
+    exponent = torch.full((), _ERFC[-1], dtype=x.dtype)
+    for coefficient in reversed(_ERFC[:-1]):
+        exponent = exponent * t + coefficient
+    tail = t * torch.exp(exponent - x * x)
+    return torch.where(x >= 0, tail, 2 - tail)
 
 
 def _negative(x: Tensor) -> Tensor:
@@ -83,6 +96,11 @@ def _atan2(y: Tensor, x: Tensor) -> Tensor:
     angle = torch.where(steep, math.pi / 2 - angle, angle)
     angle = torch.where(_negative(x), math.pi - angle, angle)
     return torch.where(_negative(y), -angle, angle)
+
+
+def hardswish(x: Tensor) -> Tensor:
+    """x·clamp(x + 3, 0, 6)/6."""
+    return x * torch.clamp(x + 3, 0, 6) * (1 / 6)
 
 
 def _exp2(x: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ BYTES = torch.tensor([[0, 1, 2, 5], [127, 128, 254, 255], [7, 8, 9, 10]], dtype=
 FUNCTIONS: dict[str, tuple[Callable[[Tensor], Any], tuple[Tensor, ...]]] = {
     "hypot": (lambda x: torch.hypot(x, x.flip(1)), (X, SPECIAL)),
     "copysign": (lambda x: torch.copysign(x, x.flip(0)), (X, SPECIAL)),
-    "erfc": (lambda x: torch.erfc(x), (X, SPECIAL)),
+    "erfc": (lambda x: torch.erfc(x) / torch.erfc(x + 1e-3), (X, SPECIAL / 2)),
     "exp2": (lambda x: torch.exp2(x), (X, SPECIAL)),
     "signbit": (lambda x: (torch.signbit(x), torch.signbit((3 * x).int())), (X, SPECIAL)),
     "round": (lambda x: (x.round(decimals=1), (99 * x).round(decimals=-1)), (X, SPECIAL)),

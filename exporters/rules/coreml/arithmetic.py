@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
-from tm_export.exporters.rules.functions import FORMULAS, rounded_to
+from tm_export.exporters.rules.functions import FORMULAS, hardswish, rounded_to
 from tm_export.exporters.rules.written_out import WrittenOut
 
 aten = torch.ops.aten
@@ -101,14 +101,10 @@ def _softplus(x: Tensor, beta: float, threshold: float) -> Tensor:
     return torch.where(scaled > threshold, x, aten.softplus.default(scaled) * (1 / beta))
 
 
-def _hardswish(x: Tensor) -> Tensor:
-    """x·clamp(x + 3, 0, 6)/6: coremltools' thresholded ReLU writes into its operand where it is folded."""
-    return x * torch.clamp(x + 3, 0, 6) * (1 / 6)
-
-
 FUNCTIONS: Final = WrittenOut(
     "coreml::functions",
-    {**FORMULAS, aten.reciprocal.default: _reciprocal, aten.hardswish.default: _hardswish},
+    # coremltools' thresholded ReLU writes into its operand where it is folded
+    {**FORMULAS, aten.reciprocal.default: _reciprocal, aten.hardswish.default: hardswish},
 )
 """Functions of each number."""
 
