@@ -44,8 +44,8 @@ class UserCall:
         tensors = []
         for tensor in found:
             plain = tensor.detach().contiguous()
-            if plain.data_ptr() in pointers or plain.is_inference():
-                plain = plain.clone()
+            if plain.data_ptr() in pointers or plain.is_inference() or not _is_plainly_strided(plain):
+                plain = plain.clone(memory_format=torch.contiguous_format)
             pointers.add(plain.data_ptr())
             tensors.append(plain)
         return tuple(tensors)
@@ -62,6 +62,11 @@ class UserCall:
         leaves = (next(remaining) if isinstance(leaf, Tensor) else leaf for _, leaf in leaves_of(own))
         args, kwargs = rebuilt(own, leaves)
         return args, kwargs
+
+
+def _is_plainly_strided(tensor: Tensor) -> bool:
+    """Whether dimensions of one entry have the stride that a new tensor's would: converters read layouts from them."""
+    return tensor.stride() == torch.empty(tensor.shape, device="meta").stride()
 
 
 class FlatCall(nn.Module):

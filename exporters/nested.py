@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import torch.utils._pytree as pytree
 from torch import Tensor
@@ -48,10 +48,18 @@ def rebuilt(like: Any, leaves: Iterator[object]) -> Any:
     return node.unflatten_fn(values, node.flatten_fn(like)[1])
 
 
+_RESERVED: Final = frozenset({
+    "any", "bool", "program", "func", "tensor", "list", "dict", "tuple", "true", "false", "string", "state",
+    "bf16", "fp16", "fp32", "fp64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+})  # fmt: skip
+"""What an ML program cannot name a value: coremltools would rename it."""
+
+
 def unique_name(path: Path, taken: Collection[str]) -> str:
-    """The path as one identifier that none of the others is."""
+    """The path as one identifier that none of the others is, and no word of Core ML's own: that gets `_` behind it."""
     name = re.sub(r"\W+", "_", "_".join(path)).strip("_") or "value"
     name = name if not name[0].isdigit() else f"_{name}"
+    name = f"{name}_" if name in _RESERVED else name
     number = 2
     chosen = name
     while chosen in taken:
