@@ -12,6 +12,8 @@ from tm_export.exporters.normalise.formulas import FORMULAS
 from tm_export.exporters.normalise.masked_writes import ScatterInOrder, WriteByChoice
 from tm_export.exporters.normalise.memory import MEMORY
 from tm_export.exporters.normalise.names import rename_inputs
+from tm_export.exporters.normalise.promotion import ADDED_NUMBERS, CONCATENATIONS, SUMS, WRITES
+from tm_export.exporters.normalise.running import RUNNING, SUMS_OF_ONE
 from tm_export.exporters.normalise.searches import KTH, QUANTILES, SEARCHES
 from tm_export.exporters.normalise.widths import widen
 from tm_export.exporters.rules.base import Rule, apply_rules
@@ -24,6 +26,12 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     SEARCHES,
     KTH,
     QUANTILES,
+    RUNNING,
+    SUMS_OF_ONE,
+    CONCATENATIONS,
+    SUMS,
+    WRITES,
+    ADDED_NUMBERS,
     FORMULAS,
 )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from tm_export.exporters.rules.written_out import WrittenOut
+from tm_export.exporters.rules.written_out import Formula, WrittenOut
 
 aten = torch.ops.aten
 
@@ -38,11 +39,35 @@ def _cdist(x_BPC: Tensor, y_BRC: Tensor, p: float, _: int | None) -> Tensor:
     return difference.pow(p).sum(-1).pow(1 / p)
 
 
+def _with_mean(spread: Callable[..., Tensor]) -> Formula:
+    def formula(x: Tensor, dim: list[int] | None, correction: float | None, keepdim: bool) -> tuple[Tensor, Tensor]:
+        explicit = 1 if correction is None else correction
+        return spread(x, dim, correction=explicit, keepdim=keepdim), torch.mean(x, dim or None, keepdim)
+
+    return formula
+
+
+def _by_unbiased(formula: Formula) -> Formula:
+    return lambda x, dim, unbiased, keepdim: formula(x, dim, int(unbiased), keepdim)
+
+
+def _of_all(formula: Formula) -> Formula:
+    return lambda x, unbiased: formula(x, None, int(unbiased), False)
+
+
+_VARIANCE, _DEVIATION = _with_mean(torch.var), _with_mean(torch.std)
+
 FORMULAS: Final = WrittenOut(
     "normalise::formulas",
     {
         aten.nan_to_num.default: _nan_to_num,
         aten.cdist.default: _cdist,
+        aten.var_mean.correction: _VARIANCE,
+        aten.var_mean.dim: _by_unbiased(_VARIANCE),
+        aten.var_mean.default: _of_all(_VARIANCE),
+        aten.std_mean.correction: _DEVIATION,
+        aten.std_mean.dim: _by_unbiased(_DEVIATION),
+        aten.std_mean.default: _of_all(_DEVIATION),
         aten._cdist_forward.default: _cdist,
     },
 )

@@ -1,15 +1,17 @@
-"""Padding in the modes and along the dimensions that Core ML has none for."""
+"""Padding in the modes and along the dimensions that a target has none for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import torch
 from torch import Tensor, fx
+from torch._ops import OpOverload
 
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
-from tm_export.exporters.rules.written_out import WrittenOut
+from tm_export.exporters.rules.written_out import Formula, WrittenOut
 
 aten = torch.ops.aten
 
@@ -53,9 +55,20 @@ def _padded(x: Tensor, pad: list[int], mode: str, value: float | None) -> Tensor
     return x
 
 
-PADDING: Final = WrittenOut(
-    "coreml::padding",
-    {aten.pad.default: _padded, aten.constant_pad_nd.default: _padded_by_number},
-    unless=_is_padded_by_core_ml,
-)
+def _is_padded_by_executorch(node: fx.Node) -> str:
+    given = bound_arguments(node)
+    if given.get("mode", "constant") == "constant":
+        return "by nothing or more" if min(given["pad"], default=0) >= 0 else ""
+    return "" if given["mode"] == "circular" else "not circular"
+
+
+_FORMULAS: Final[Mapping[OpOverload, Formula]] = {
+    aten.pad.default: _padded,
+    aten.constant_pad_nd.default: _padded_by_number,
+}
+
+COREML_PADDING: Final = WrittenOut("coreml::padding", _FORMULAS, unless=_is_padded_by_core_ml)
 """Circular padding, by less than nothing, of three dimensions, or of integers."""
+
+EXECUTORCH_PADDING: Final = WrittenOut("executorch::padding", _FORMULAS, unless=_is_padded_by_executorch)
+"""Circular padding, and by less than nothing, at which the kernel fails (error 0x12)."""

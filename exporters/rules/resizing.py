@@ -1,4 +1,4 @@
-"""Resizing in the modes that Core ML has no operator for: a product with a constant matrix along each dimension."""
+"""Resizing in the modes that Core ML and ExecuTorch lack: a product with a constant matrix along each dimension."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ class ResizeByProducts(Rule[int]):
         matrix_hH · x_BCHW · matrix_wWᵀ
     """
 
-    name = "coreml::resize_by_products"
+    name = "resize_by_products"
     pattern = frozenset(_RESIZES)
 
     def check(self, node: fx.Node) -> int | No:
-        """Unless Core ML's own operator does the same."""
+        """Unless the targets' own operators do the same."""
         if not _follows_from_an_input(node):
             return No("is folded")
         if _is_native(node):
-            return No("Core ML has an operator for it")
+            return No("there is an operator for it")
         return _RESIZES[node.target]  # type: ignore[index]
 
     def rewrite(self, node: fx.Node, match: int, values: Values) -> Any:
@@ -94,7 +94,7 @@ def _follows_from_an_input(node: fx.Node) -> bool:
 
 
 def _is_native(node: fx.Node) -> bool:
-    """Whether coremltools converts a resize rightly: bilinear or nearest, of images, to a whole multiple or a size."""
+    """Whether Core ML and ExecuTorch have it rightly: bilinear or nearest, of images, to a whole multiple or a size."""
     given = bound_arguments(node)
     called = str(node.target)
     if value_of(node).dim() != 4 or "_aa" in called or "exact" in called or "bicubic" in called:

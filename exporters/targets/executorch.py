@@ -16,10 +16,9 @@ from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.lowering.cost import COREML, COREML_HALF, PORTABLE, XNNPACK, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.rules.base import apply_rules
-from tm_export.exporters.rules.conv3d import Conv3dByFrames
+from tm_export.exporters.rules.conv3d import CONVOLUTIONS
 from tm_export.exporters.rules.executorch import EXECUTORCH_RULES
 from tm_export.exporters.rules.integers import INTEGERS
-from tm_export.exporters.rules.running_product import ProductByDoubling
 from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Function, Legalized, Placement, refusal
 from tm_export.exporters.targets.packed_constants import refuse_unpacked_constants
@@ -60,7 +59,7 @@ class ExecutorchTarget:
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """What its kernels take; for XNNPACK, the forms that its partitioner takes."""
-        program, _ = apply_rules(program, (Conv3dByFrames(), ProductByDoubling(), *INTEGERS, *EXECUTORCH_RULES))
+        program, _ = apply_rules(program, (CONVOLUTIONS, *INTEGERS, *EXECUTORCH_RULES))
         return legalize_for_xnnpack(program) if options.backend == "xnnpack" else Legalized(program)
 
     def artifact(self, stem: str, variant: str) -> str:

@@ -21,7 +21,6 @@ from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.rules.attention import AttentionOverOneBatch
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.integers import DivisionByFloor
-from tm_export.exporters.rules.running_product import ProductByDoubling
 from tm_export.exporters.targets.base import Function, Legalized, Placement, Signature, refusal
 from tm_export.exporters.targets.onnx_data import WEIGHTS, write_external_data
 from tm_export.exporters.targets.onnx_narrow import with_narrow_weights
@@ -56,7 +55,7 @@ class OnnxTarget:
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """Operators that the exporter lacks or computes in floats are written out; weights alone are computed with."""
-        program, _ = apply_rules(program, (AttentionOverOneBatch(), ProductByDoubling(), DivisionByFloor()))
+        program, _ = apply_rules(program, (AttentionOverOneBatch(), DivisionByFloor()))
         program, step = fold_weights(program)
         return Legalized(program, Recipe(step))
 

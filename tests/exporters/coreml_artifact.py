@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from tm_export.exporters.describe import as_declared
+from tm_export.exporters.normalise import normalise
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.retrace import arguments, value_of
 from tm_export.exporters.targets.base import Signature, find_target
@@ -23,7 +24,7 @@ FP32: Final = ExportOptions(precision="fp32")
 
 def legalized(function: Callable[..., Any], inputs: Sequence[Tensor], options: ExportOptions = FP32) -> ExportedProgram:
     """The function's program in operators that coremltools converts rightly."""
-    return TARGET.legalize(program_of(function, *inputs), options).program
+    return TARGET.legalize(normalise(program_of(function, *inputs)), options).program
 
 
 def tensors_in(results: Any) -> list[Tensor]:

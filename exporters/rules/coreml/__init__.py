@@ -14,12 +14,12 @@ from tm_export.exporters.rules.coreml.linear import (
     VECTORS,
 )
 from tm_export.exporters.rules.coreml.norms import GROUP_NORMS, NORMS, WIDE_NORMS
-from tm_export.exporters.rules.coreml.padding import PADDING
 from tm_export.exporters.rules.coreml.places import ADDITIONS, FOLDS, ROLLS, SINGLE_NUMBERS, WINDOWS
 from tm_export.exporters.rules.coreml.pooling import AVERAGES, MAX_POOLS
-from tm_export.exporters.rules.coreml.reductions import BEST_OF_ALL, PRODUCTS, RUNNING_SUMS, SPREADS, SPREADS_OF_ALL
-from tm_export.exporters.rules.coreml.resizing import ResizeByProducts
+from tm_export.exporters.rules.coreml.reductions import BEST_OF_ALL, PRODUCTS, RUNNING_SUMS, SPREADS_OF_ALL
 from tm_export.exporters.rules.coreml.truth_values import WHETHER_NUMBERS, TruthValuesAsNumbers
+from tm_export.exporters.rules.padding import COREML_PADDING
+from tm_export.exporters.rules.resizing import ResizeByProducts
 
 COREML_RULES: Final[tuple[Rule[Any], ...]] = (
     TruthValuesAsNumbers(),
@@ -39,7 +39,6 @@ COREML_RULES: Final[tuple[Rule[Any], ...]] = (
     PRODUCTS,
     RUNNING_SUMS,
     BEST_OF_ALL,
-    SPREADS,
     SPREADS_OF_ALL,
     NORMS,
     WIDE_NORMS,
@@ -51,7 +50,7 @@ COREML_RULES: Final[tuple[Rule[Any], ...]] = (
     SINGLE_IMAGES,
     VECTORS,
     NEW_TENSORS,
-    PADDING,
+    COREML_PADDING,
     ResizeByProducts(),
     MAX_POOLS,
     AVERAGES,

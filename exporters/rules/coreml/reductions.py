@@ -39,31 +39,11 @@ def _product_of_all(x: Tensor, dtype: torch.dtype | None) -> Tensor:
     return _product(x, None, False, dtype)
 
 
-def _running(x: Tensor, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Each entry combined with all before it, along a dimension: at each step with twice as many."""
-    dim, size, reach = from_front(dim, x.dim()), x.shape[dim] if x.dim() else 1, 1
-    while reach < size:
-        further = combine(x.narrow(dim, reach, size - reach), x.narrow(dim, 0, size - reach))
-        x = torch.cat([x.narrow(dim, 0, reach), further], dim)
-        reach *= 2
-    return x
-
-
-def _running_product(x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
-    return _running(x.to(dtype or (x.dtype if x.is_floating_point() else torch.int64)), dim, torch.mul)
-
-
-def _log_running_sum(x: Tensor, dim: int) -> Tensor:
-    return _running(x, dim, torch.logaddexp)
-
-
 PRODUCTS: Final = WrittenOut(
     "coreml::products",
     {
         aten.prod.default: _product_of_all,
         aten.prod.dim_int: _product,
-        aten.cumprod.default: _running_product,
-        aten.logcumsumexp.default: _log_running_sum,
     },
 )
 """Products, which coremltools' front end lacks."""
@@ -111,16 +91,6 @@ BEST_OF_ALL: Final = WrittenOut(
 """The best of all entries: coremltools takes it along the last dimension."""
 
 
-def _variance_and_mean(x: Tensor, dim: list[int] | None, correction: float | None, keepdim: bool) -> tuple[Tensor, ...]:
-    return torch.var(x, dim, correction=correction, keepdim=keepdim), torch.mean(x, dim or None, keepdim)
-
-
-def _deviation_and_mean(
-    x: Tensor, dim: list[int] | None, correction: float | None, keepdim: bool
-) -> tuple[Tensor, ...]:
-    return torch.std(x, dim, correction=correction, keepdim=keepdim), torch.mean(x, dim or None, keepdim)
-
-
 def _spread_of_all(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def spread(x: Tensor, dim: list[int] | None, correction: float | None, keepdim: bool) -> Tensor:
         explicit = 1 if correction is None else correction
@@ -152,9 +122,3 @@ SPREADS_OF_ALL: Final = WrittenOut(
     unless=_is_along_dimensions,
 )
 """The spread of all entries: coremltools forgets a correction that is not written."""
-
-SPREADS: Final = WrittenOut(
-    "coreml::spreads",
-    {aten.var_mean.correction: _variance_and_mean, aten.std_mean.correction: _deviation_and_mean},
-)
-"""Variance and mean at once."""
