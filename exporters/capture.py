@@ -23,6 +23,7 @@ from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.dropout import DropoutByMask
 from tm_export.exporters.source import source_line, source_of_error, whole_traces
+from tm_export.exporters.tensor_indices import indices_stay_tensors
 
 _DATA_DEPENDENT = (
     "GuardOnDataDependentSymNode",
@@ -59,7 +60,8 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0
 
 
 def _export(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProgram:
-    exported = torch.export.export(module, example_inputs, strict=False)
+    with indices_stay_tensors(module):
+        exported = torch.export.export(module, example_inputs, strict=False)
     program: ExportedProgram = exported.run_decompositions({})
     return program
 
