@@ -114,6 +114,7 @@ def _reference_of(prepared: Prepared, variant: str, verified: Verified) -> Refer
         variant=variant,
         reference="captured" if check is None else "module",
         twin=None if check is not None or prepared.source.twin is None else prepared.source.twin[0],
+        first_layers=prepared.first_layers.get(variant),
         unheld_blocks=() if check is not None else tuple(block for block in blocks if block not in held),
         inputs=tuple(dict.fromkeys(record.inputs for record in own)),
         draws=() if check is None else check.draws,

@@ -28,9 +28,10 @@ from tm_export.exporters.sources import ComponentSource
 from tm_export.exporters.stopwatch import Stopwatch
 from tm_export.exporters.targets.base import Signature
 from tm_export.exporters.tensors import tensors_of
-from tm_export.exporters.verify.cases import SourceCheck, check_source
+from tm_export.exporters.verify.cases import CAPTURED, EXAMPLE, SourceCheck, check_source
+from tm_export.exporters.verify.first_layers import run_first_layers
 from tm_export.exporters.verify.gates import gate_for
-from tm_export.exporters.verify.parity import WHOLE, Subject
+from tm_export.exporters.verify.parity import NONE, WHOLE, Subject, records_of
 from tm_export.exporters.weights import ModuleWeights, RoundedWeights, WeightReader
 
 
@@ -49,6 +50,7 @@ class Prepared:
         stages: what it took.
         checks: each variant held against the user's own module; none for a streamed model, whose module has no weights.
         captured: each variant as it was captured; of a streamed model alone, whose blocks are held against it.
+        first_layers: by variant, up to which part a streamed model's captured program was held against its module.
         source_parity: how the captured and the raised programs, or those of a streamed model's twin, fared against the
             module.
         coarsest: the dtype of the least precise floats that the module computes with.
@@ -64,6 +66,7 @@ class Prepared:
     stages: tuple[StageRecord, ...]
     checks: Mapping[str, SourceCheck]
     captured: Mapping[str, ExportedProgram]
+    first_layers: Mapping[str, str]
     source_parity: tuple[ParityRecord, ...]
     coarsest: torch.dtype
 
@@ -80,6 +83,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     checks: dict[str, SourceCheck] = {}
     source_parity: list[ParityRecord] = []
     streamed: dict[str, ExportedProgram] = {}
+    first_layers: dict[str, str] = {}
     coarsest = torch.float32
     component, as_written, records = _as_written(component, options, report)
     stages += records
@@ -98,8 +102,12 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
             if component.weights is None:
                 checks[name] = _checked(component, name, captured, raised[name], options, own)
                 source_parity += checks[name].records
-            elif component.twin is not None and name in component.twin[1].variants:
-                source_parity += _checked_twin(*component.twin, name, options).records
+            else:
+                if component.twin is not None and name in component.twin[1].variants:
+                    source_parity += _checked_twin(*component.twin, name, options).records
+                if (held := _first_layers(component, name, as_written[name], options, own)) is not None:
+                    first_layers[name], layer_records = held
+                    source_parity += layer_records
         if name in checks:
             _say_draws(component.name, name, checks[name].draws, options.seed, report)
         stages += watch.records
@@ -131,6 +139,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
         tuple(stages),
         checks,
         streamed,
+        first_layers,
         tuple(source_parity),
         coarsest,
     )
@@ -193,6 +202,20 @@ def _checked(
         gate_for("fp32", coarsest),
         rounded if options.weights == "fp16" else None,
     )
+
+
+def _first_layers(
+    component: ComponentSource, variant: str, as_written: ExportedProgram, options: ExportOptions, coarsest: torch.dtype
+) -> tuple[str, list[ParityRecord]] | None:
+    """A streamed model's first layers, held against the module's own; also returns the path of the last of them."""
+    assert component.weights is not None
+    module, inputs = component.variants[variant](), component.inputs_of(variant)
+    found = run_first_layers(module, as_written, inputs, component.weights, options.seed)
+    if found is None:
+        return None
+    subject = Subject(component.name, f"up to {found.last}", variant, CAPTURED, (found.last,))
+    gate = gate_for("fp32", coarsest)
+    return found.last, records_of(subject, EXAMPLE, [found.captured], [found.in_eager], NONE, gate)
 
 
 def _checked_twin(model: str, twin: ComponentSource, variant: str, options: ExportOptions) -> SourceCheck:

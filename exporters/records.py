@@ -71,6 +71,9 @@ class ReferenceRecord(_Record):
     if there is one."""
     twin: str | None
     """That smaller model."""
+    first_layers: str | None
+    """Of a streamed model, the part up to which its captured program was held against the module in eager, on the real
+    weights; none where its layers cannot be run one by one."""
     unheld_blocks: tuple[str, ...]
     """Of a streamed model, the blocks that begin or end in the middle of what a rule rewrote: those are held against
     the raised program alone."""

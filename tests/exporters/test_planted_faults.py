@@ -215,6 +215,22 @@ def test_blocks_of_a_streamed_model_are_held_against_the_captured_program(tmp_pa
     assert {record.block for record in report.parity if record.engine == "raised"} == blocks
     (reference,) = report.references
     assert (reference.reference, reference.inputs, reference.unheld_blocks) == ("captured", ("example",), ())
+    assert reference.first_layers == "layers.1"
+    first = [record for record in report.parity if record.block == "up to layers.1"]
+    assert [(record.engine, record.passed) for record in first] == [("captured", True)]
+    assert first[0].output == "layers.1"
+
+
+def test_a_streamed_model_that_is_captured_as_something_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its first layers in eager show it."""
+    build = Stack.forward
+
+    def forward(self: Stack, x: Tensor) -> Tensor:
+        return build(self, x * 1.5 if torch.compiler.is_exporting() else x)
+
+    monkeypatch.setattr(Stack, "forward", forward)
+    with pytest.raises(ParityFailed, match=r"up to layers\.1/full on captured differs from PyTorch"):
+        export_streamed(tmp_path)
 
 
 def test_a_rule_that_misreads_in_a_streamed_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

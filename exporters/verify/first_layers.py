@@ -1,0 +1,138 @@
+"""The first layers of a streamed model in eager, on its real weights: what the captured program is held against.
+
+The module itself does not fit into memory. Each of its parts gets its weights when it is called and lets go of them
+after, and the run ends behind the second of the layers that repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.export import ExportedProgram
+
+from tm_export.exporters.retrace import placeholders_of
+from tm_export.exporters.verify.captured_blocks import captured_block
+from tm_export.exporters.verify.eager import run_watched
+from tm_export.exporters.weights import WeightReader
+
+LAYERS: Final = 2
+
+
+@dataclass(frozen=True)
+class FirstLayers:
+    """What a module computes up to the end of `last`, a path in it, in eager and as it was captured."""
+
+    last: str
+    in_eager: Tensor
+    captured: Tensor
+
+
+def run_first_layers(
+    module: nn.Module, captured: ExportedProgram, inputs: Sequence[Tensor], weights: WeightReader, seed: int
+) -> FirstLayers | None:
+    """Run both up to the end of the second of the layers that repeat.
+
+    Args:
+        module: without values of its own.
+        captured: the module as it was captured.
+        inputs: the example inputs.
+        weights: by the module's keys.
+        seed: of random numbers.
+
+    None where there are no two layers of one kind, where what they compute is no single tensor, or where a part reads
+    weights that are another's.
+    """
+    for path in _second_layers(module):
+        node = _result_of(captured, path)
+        reads = [each.name for each in placeholders_of(captured.graph) if each.name in _inputs_of(captured)]
+        block = None if node is None else captured_block(captured, reads, [node.name])
+        if block is None:
+            continue
+        made = _run_until(path, module, inputs, weights, seed)
+        if made is not None:
+            (value,) = run_watched(lambda: block.run(inputs, weights.read), seed).outputs  # noqa: B023 - called at once
+            return FirstLayers(path, made, value)
+    return None
+
+
+def _second_layers(module: nn.Module) -> list[str]:
+    """The paths of the second layers of lists of layers of one kind."""
+    lists = [(path, part) for path, part in module.named_modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
+    return [
+        f"{path}.{LAYERS - 1}".lstrip(".")
+        for path, part in lists
+        if len(part) > LAYERS and len({type(each) for each in list(part)[:LAYERS]}) == 1
+    ]
+
+
+def _inputs_of(program: ExportedProgram) -> frozenset[str]:
+    return frozenset(program.graph_signature.user_inputs)
+
+
+def _result_of(program: ExportedProgram, path: str) -> fx.Node | None:
+    """The one value inside of a part that is read outside of it."""
+    inside = [node for node in program.graph.nodes if path in _paths_of(node)]
+    read = [node for node in inside if any(path not in _paths_of(user) for user in node.users)]
+    return read[0] if len(read) == 1 else None
+
+
+def _paths_of(node: fx.Node) -> list[str]:
+    return [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+
+
+class _Reached(Exception):
+    """The last layer has computed this."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.value = value
+
+
+def _run_until(
+    last: str, module: nn.Module, inputs: Sequence[Tensor], weights: WeightReader, seed: int
+) -> Tensor | None:
+    """What the part called `last` returns, the module having been run up to there."""
+    keys: dict[int, str] = {}
+    for key, tensor in (*module.named_parameters(), *module.named_buffers()):
+        keys.setdefault(id(tensor), key)
+    hooks = [hook for part in module.modules() for hook in _with_own_weights(part, keys, weights)]
+
+    def reached(part: nn.Module, args: Any, returned: object) -> None:
+        raise _Reached(returned)
+
+    hooks.append(module.get_submodule(last).register_forward_hook(reached))
+    module.eval()
+    try:
+        run_watched(lambda: module(*inputs), seed)
+    except _Reached as end:
+        value = end.value[0] if isinstance(end.value, tuple) and end.value else end.value
+        plain = isinstance(value, Tensor) and not isinstance(value, FakeTensor)
+        return value.detach() if plain else None  # type: ignore[union-attr]
+    except Exception:  # whatever PyTorch raises where a weight that has no values is read
+        return None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return None
+
+
+def _with_own_weights(part: nn.Module, keys: dict[int, str], weights: WeightReader) -> list[Any]:
+    """Let the part have its own weights while its forward runs."""
+    held = {name: tensor for name, tensor in (*part._parameters.items(), *part._buffers.items()) if tensor is not None}
+    if not held:
+        return []
+
+    def load(_part: nn.Module, _args: Any) -> None:
+        for name, tensor in held.items():
+            value = weights.read(keys[id(tensor)]).detach().to(tensor.dtype)
+            setattr(part, name, nn.Parameter(value, requires_grad=False) if name in part._parameters else value)
+
+    def unload(_part: nn.Module, _args: Any, _returned: object) -> None:
+        for name, tensor in held.items():
+            setattr(part, name, tensor)
+
+    return [part.register_forward_pre_hook(load), part.register_forward_hook(unload, always_call=True)]
