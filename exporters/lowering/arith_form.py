@@ -16,7 +16,7 @@ from tm_export.exporters.lowering.selection import Selection
 
 STEEPNESS: Final = 2.0**75
 """Its square makes a whole number of the difference of any two float32 numbers: they are multiples of 2^-149."""
-LIMIT: Final = 2.0**27
+LIMIT: Final = 2.0**126
 """Scores are cut to ±LIMIT, so that differences of protected (infinite) scores stay numbers."""
 
 
@@ -47,8 +47,9 @@ class ArithForm:
         return selection
 
     def gather(self, x_BNC: Tensor, selection: Selection) -> Tensor:
-        """A one-hot matrix times the rows; a single channel may hold infinite scores."""
-        return selection.onehot_BKN @ (x_BNC.clamp(-LIMIT, LIMIT) if x_BNC.shape[-1] == 1 else x_BNC)
+        """A one-hot matrix times the rows; a single channel may hold infinite scores: the largest number then."""
+        largest = torch.finfo(x_BNC.dtype).max
+        return selection.onehot_BKN @ (x_BNC.clamp(-largest, largest) if x_BNC.shape[-1] == 1 else x_BNC)
 
     def scatter(
         self, base_BMC: Tensor, selection: Selection, src_BKC: Tensor, reduce: str, include_base: bool

@@ -15,6 +15,7 @@ from tm_export.exporters.normalise.names import rename_inputs
 from tm_export.exporters.normalise.promotion import ADDED_NUMBERS, CONCATENATIONS, SUMS, WRITES
 from tm_export.exporters.normalise.running import RUNNING, SUMS_OF_ONE
 from tm_export.exporters.normalise.searches import KTH, QUANTILES, SEARCHES
+from tm_export.exporters.normalise.whole_numbers import BOUNDS, WHOLE_NUMBERS
 from tm_export.exporters.normalise.widths import widen
 from tm_export.exporters.rules.base import Rule, apply_rules
 
@@ -31,6 +32,8 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     CONCATENATIONS,
     SUMS,
     WRITES,
+    WHOLE_NUMBERS,
+    BOUNDS,
     ADDED_NUMBERS,
     FORMULAS,
 )

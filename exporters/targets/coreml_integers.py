@@ -17,7 +17,7 @@ _NARROW: Final = frozenset({torch.uint8, torch.int8, torch.int16, torch.uint16})
 
 aten = torch.ops.aten
 
-_KEEPING: Final = frozenset({
+KEEPING: Final = frozenset({
     aten.view.default, aten.reshape.default, aten.permute.default, aten.transpose.int, aten.slice.Tensor,
     aten.select.int, aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.default, aten.expand.default,
     aten.clone.default, aten.flip.default, aten.gather.default, aten.index_select.default, aten.index.Tensor,
@@ -32,30 +32,31 @@ def widened(program: ExportedProgram) -> ExportedProgram:
 
     A sum of two bytes is 300 in 32 bits and 44 in 8: every result that was narrow is brought back into its range.
     """
-    if not any(map(_has_narrow, program.graph.nodes)):
+    if not any(map(has_narrow, program.graph.nodes)):
         return program
 
     def translate(node: fx.Node, values: Values) -> Any:
-        if not any(map(_has_narrow, (node, *node.all_input_nodes))):
+        if not any(map(has_narrow, (node, *node.all_input_nodes))):
             return simplified(node, values)
         if node.op == "output":
             return KEEP
         assert isinstance(node.target, OpOverload)
-        given = pytree.tree_map(_wide, (values(tuple(arguments(node))), values(keywords(node))))
+        given = pytree.tree_map(wide, (values(tuple(arguments(node))), values(keywords(node))))
         made = node.target(*given[0], **given[1])
-        if node.target in _KEEPING:
+        if node.target in KEEPING:
             return made
         return pytree.tree_map(_wrapped, made, node.meta["val"])
 
     return retrace(program, translate)
 
 
-def _has_narrow(node: fx.Node) -> bool:
+def has_narrow(node: fx.Node) -> bool:
+    """Whether a node gives such integers."""
     values = pytree.tree_leaves(node.meta.get("val"))
     return any(isinstance(value, Tensor) and value.dtype in _NARROW for value in values)
 
 
-def _wide(value: Any) -> Any:
+def wide(value: Any) -> Any:
     """A narrow tensor in 32 bits; a narrow dtype among the arguments likewise."""
     if isinstance(value, Tensor):
         return value.to(torch.int32) if value.dtype in _NARROW else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -14,14 +15,16 @@ import torch
 from torch.export import ExportedProgram
 
 from tm_export.exporters.constants import fold_weights
-from tm_export.exporters.errors import UsageError
+from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.lowering.cost import ONNX_CPU, CostModel
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.rules.attention import AttentionOverOneBatch
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.integers import DivisionByFloor
+from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Function, Legalized, Placement, Signature, refusal
+from tm_export.exporters.targets.onnx_bytes import with_wide_bytes
 from tm_export.exporters.targets.onnx_data import WEIGHTS, write_external_data
 from tm_export.exporters.targets.onnx_narrow import with_narrow_weights
 from tm_export.exporters.targets.onnx_slim import slimmed
@@ -56,7 +59,7 @@ class OnnxTarget:
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """Operators that the exporter lacks or computes in floats are written out; weights alone are computed with."""
         program, _ = apply_rules(program, (AttentionOverOneBatch(), DivisionByFloor()))
-        program, step = fold_weights(program)
+        program, step = fold_weights(with_wide_bytes(program))
         return Legalized(program, Recipe(step))
 
     def artifact(self, stem: str, variant: str) -> str:
@@ -78,7 +81,10 @@ class OnnxTarget:
             _make_deterministic(graph.model)
             path = folder / self.artifact(stem, name)
             onnx.save_model(graph.model, path)
-            onnx.checker.check_model(str(path), full_check=True)
+            try:
+                onnx.checker.check_model(str(path), full_check=True)
+            except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+                raise _invalid(functions[name].program, error) from error
 
     def seal(self, folder: Path) -> None:
         """Nothing in a graph depends on the bytes of its weights."""
@@ -107,6 +113,17 @@ def _export(program: ExportedProgram, signature: Signature) -> WeightedGraph:
             raise refusal("ONNX", program, error) from error
     assert exported is not None
     return without_weights(exported.model)
+
+
+def _invalid(program: ExportedProgram, error: Exception) -> ConversionRefused:
+    """The refusal of a graph that ONNX does not allow: an operator has no form for numbers of this type."""
+    found = re.search(r"op_type: ?(\w+), node name: (?:node_)?(\w+)", str(error))
+    operator, name = found.groups() if found else ("one of its operators", "")
+    line = next((source_line(node) for node in program.graph.nodes if node.name == name), "")
+    return ConversionRefused(
+        f"ONNX has no {operator} for numbers of this type{f' at {line}' if line else ''}: "
+        "convert them to float32 or int64"
+    )
 
 
 def _make_deterministic(model: onnx.ModelProto) -> None:

@@ -111,6 +111,16 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
         torch.select_scatter(x.int(), x[:, 0].round(), 1, 2),
         torch.slice_scatter(x.int(), x[:, :2].round(), 1, 2, 4),
     ),
+    "whole numbers": lambda x: (
+        *(f((9 * x).int()) for f in (torch.round, torch.floor, torch.ceil, torch.trunc, torch.relu)),
+        *(f((9 * x).int()) for f in (torch.isnan, torch.isinf, torch.isfinite)),
+    ),
+    "bounds at infinity": lambda x: (
+        x.clamp(-0.5, math.inf),
+        (9 * x).int().clamp(-math.inf, 2),
+        x.clamp(-math.inf, math.inf),
+        (x / (x > 0)).clamp(min=-math.inf, max=1.0).nan_to_num(),
+    ),
     "spreads and means": lambda x: (
         *torch.var_mean(x, 1),
         *torch.std_mean(x, (0, 2), correction=0, keepdim=True),

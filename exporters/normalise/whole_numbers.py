@@ -1,0 +1,69 @@
+"""Operators that do nothing, or one thing alone, to whole numbers, and for which kernels of floats exist alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor, fx
+
+from tm_export.exporters.arguments import bound_arguments
+from tm_export.exporters.retrace import value_of
+from tm_export.exporters.rules.written_out import WrittenOut
+
+aten = torch.ops.aten
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _never(x: Tensor) -> Tensor:
+    return torch.zeros(x.shape, dtype=torch.bool)
+
+
+def _always(x: Tensor) -> Tensor:
+    return torch.ones(x.shape, dtype=torch.bool)
+
+
+def _positive(x: Tensor) -> Tensor:
+    return x.clamp(min=0)
+
+
+def _is_of_floats(node: fx.Node) -> str:
+    return "floats" if value_of(node.all_input_nodes[0]).is_floating_point() else ""
+
+
+WHOLE_NUMBERS: Final = WrittenOut(
+    "normalise::whole_numbers",
+    {
+        aten.round.default: _same,
+        aten.floor.default: _same,
+        aten.ceil.default: _same,
+        aten.trunc.default: _same,
+        aten.fix.default: _same,
+        aten.isnan.default: _never,
+        aten.isinf.default: _never,
+        aten.isfinite.default: _always,
+        aten.relu.default: _positive,
+    },
+    unless=_is_of_floats,
+)
+"""What is whole already, and no NaN."""
+
+
+def _within(x: Tensor, least: float | None, most: float | None) -> Tensor:
+    bounds = [None if bound is None or math.isinf(bound) else bound for bound in (least, most)]
+    x = x.to(torch.result_type(x, 0.0))
+    return x if bounds == [None, None] else x.clamp(*bounds)
+
+
+def _has_an_infinite_bound(node: fx.Node) -> str:
+    given = bound_arguments(node)
+    least, most = given["min"], given["max"]
+    return "" if least == -math.inf or most == math.inf else "finite bounds"
+
+
+BOUNDS: Final = WrittenOut("normalise::bounds", {aten.clamp.default: _within}, unless=_has_an_infinite_bound)
+"""A bound at infinity is none; what it is a bound of becomes a float."""
