@@ -8,15 +8,16 @@ from torch.export import ExportedProgram
 
 from tm_export.exporters.normalise.complex_numbers import complex_as_pairs
 from tm_export.exporters.normalise.diagonals import DIAGONALS
-from tm_export.exporters.normalise.formulas import FORMULAS
+from tm_export.exporters.normalise.formulas import EXTREMES, FORMULAS
 from tm_export.exporters.normalise.masked_writes import ScatterInOrder, WriteByChoice
 from tm_export.exporters.normalise.memory import MEMORY
 from tm_export.exporters.normalise.names import rename_inputs
-from tm_export.exporters.normalise.promotion import ADDED_NUMBERS, CONCATENATIONS, SUMS, WRITES
+from tm_export.exporters.normalise.promotion import ADDED_NUMBERS, CONCATENATIONS, MEANS, SUMS, TRUTH_SUMS, WRITES
 from tm_export.exporters.normalise.running import RUNNING, SUMS_OF_ONE
 from tm_export.exporters.normalise.searches import KTH, QUANTILES, SEARCHES
 from tm_export.exporters.normalise.whole_numbers import BOUNDS, WHOLE_NUMBERS
 from tm_export.exporters.normalise.widths import widen
+from tm_export.exporters.normalise.wrapping import WRAPPED_INDICES
 from tm_export.exporters.rules.base import Rule, apply_rules
 
 _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
@@ -24,6 +25,7 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     ScatterInOrder(),
     DIAGONALS,
     MEMORY,
+    WRAPPED_INDICES,
     SEARCHES,
     KTH,
     QUANTILES,
@@ -31,11 +33,14 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     SUMS_OF_ONE,
     CONCATENATIONS,
     SUMS,
+    MEANS,
+    TRUTH_SUMS,
     WRITES,
     WHOLE_NUMBERS,
     BOUNDS,
     ADDED_NUMBERS,
     FORMULAS,
+    EXTREMES,
 )
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
+from tm_export.exporters.arguments import bound_arguments
+from tm_export.exporters.retrace import value_of
 from tm_export.exporters.rules.written_out import Formula, WrittenOut
 
 aten = torch.ops.aten
@@ -39,6 +41,12 @@ def _cdist(x_BPC: Tensor, y_BRC: Tensor, p: float, _: int | None) -> Tensor:
     return difference.pow(p).sum(-1).pow(1 / p)
 
 
+def _extremes(x: Tensor, dim: int | None, keepdim: bool) -> tuple[Tensor, Tensor]:
+    dims = list(range(x.dim())) if dim is None else [dim]
+    least, most = (of(x, dims, keepdim=keepdim) if x.dim() else x for of in (torch.amin, torch.amax))
+    return least, most
+
+
 def _with_mean(spread: Callable[..., Tensor]) -> Formula:
     def formula(x: Tensor, dim: list[int] | None, correction: float | None, keepdim: bool) -> tuple[Tensor, Tensor]:
         explicit = 1 if correction is None else correction
@@ -62,6 +70,7 @@ FORMULAS: Final = WrittenOut(
     {
         aten.nan_to_num.default: _nan_to_num,
         aten.cdist.default: _cdist,
+        aten.aminmax.default: _extremes,
         aten.var_mean.correction: _VARIANCE,
         aten.var_mean.dim: _by_unbiased(_VARIANCE),
         aten.var_mean.default: _of_all(_VARIANCE),
@@ -71,3 +80,23 @@ FORMULAS: Final = WrittenOut(
         aten._cdist_forward.default: _cdist,
     },
 )
+
+
+def _extreme(of: Callable[..., Tensor]) -> Formula:
+    def extreme(x: Tensor, dim: list[int], keepdim: bool) -> Tensor:
+        return of(x, list(range(x.dim())), keepdim=keepdim) if x.dim() else x
+
+    return extreme
+
+
+def _is_along_dimensions(node: fx.Node) -> str:
+    given = bound_arguments(node)
+    return "along dimensions" if given["dim"] and value_of(given["self"]).dim() else ""
+
+
+EXTREMES: Final = WrittenOut(
+    "normalise::extremes",
+    {aten.amax.default: _extreme(torch.amax), aten.amin.default: _extreme(torch.amin)},
+    unless=_is_along_dimensions,
+)
+"""Of everything: the dimensions are named."""

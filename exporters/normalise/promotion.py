@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Final
 
@@ -10,7 +11,7 @@ from torch import Tensor, fx
 
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
-from tm_export.exporters.rules.written_out import WrittenOut
+from tm_export.exporters.rules.written_out import Formula, WrittenOut
 
 aten = torch.ops.aten
 
@@ -66,13 +67,64 @@ WRITES: Final = WrittenOut(
 """Of another dtype than what they are written into."""
 
 
+def _mean(x: Tensor, dim: list[int] | None, keepdim: bool, dtype: torch.dtype) -> Tensor:
+    return x.to(dtype).mean(dim, keepdim)
+
+
+def _mean_of_all(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.to(dtype).mean()
+
+
+def _softmax(of: Callable[[Tensor, int], Tensor]) -> Formula:
+    return lambda x, dim, dtype: of(x.to(dtype), dim)
+
+
+def _is_computed_as_it_is(node: fx.Node) -> str:
+    given = bound_arguments(node)
+    return "" if given["dtype"] not in (None, value_of(given["self"]).dtype) else "in its own dtype"
+
+
+MEANS: Final = WrittenOut(
+    "normalise::means",
+    {
+        aten.mean.dim: _mean,
+        aten.mean.default: _mean_of_all,
+        aten.softmax.int: _softmax(torch.softmax),
+        aten.log_softmax.int: _softmax(torch.log_softmax),
+    },
+    unless=_is_computed_as_it_is,
+)
+"""Means and softmax in another dtype: what they are of is converted first."""
+
+
+def _either(x: Tensor, y: Tensor, _alpha: float) -> Tensor:
+    return torch.logical_or(x, y)
+
+
+TRUTH_SUMS: Final = WrittenOut(
+    "normalise::truth_sums",
+    {aten.add.Tensor: _either},
+    unless=lambda node: "" if _are_truths(node) else "numbers",
+)
+"""A sum of truth values is whether either is true."""
+
+
+def _are_truths(node: fx.Node) -> bool:
+    operands = bound_arguments(node)["self"], bound_arguments(node)["other"]
+    return all(isinstance(each, fx.Node) and value_of(each).dtype == torch.bool for each in operands)
+
+
+def _subtracted_from(x: Tensor, number: float, alpha: float) -> Tensor:
+    return number - x.to(torch.result_type(x, number)) * alpha
+
+
 def _added(x: Tensor, number: float, alpha: float) -> Tensor:
     return x.to(torch.result_type(x, number)) + number * alpha
 
 
 ADDED_NUMBERS: Final = WrittenOut(
     "normalise::added_numbers",
-    {aten.add.Scalar: _added},
+    {aten.add.Scalar: _added, aten.rsub.Scalar: _subtracted_from},
     unless=lambda node: "one dtype" if value_of(bound_arguments(node)["self"]).dtype == value_of(node).dtype else "",
 )
 """A number of another kind than the tensor that it is added to."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tm_export.exporters.retrace import value_of
 from tm_export.exporters.rules.functions import FORMULAS, hardswish, rounded_to
+from tm_export.exporters.rules.integers import SHIFTS
 from tm_export.exporters.rules.padding import EXECUTORCH_PADDING
 from tm_export.exporters.rules.resizing import ResizeByProducts
 from tm_export.exporters.rules.written_out import WrittenOut
@@ -52,29 +53,6 @@ BYTES: Final = WrittenOut(
 )
 """Bounds that a byte does not hold: the kernel fails (error 0x12)."""
 
-
-def _power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.pow(2.0, exponent.to(torch.float32)).to(dtype)
-
-
-def _shifted_left(x: Tensor, by: Tensor) -> Tensor:
-    return x * _power_of_two(by, x.dtype)
-
-
-def _shifted_right(x: Tensor, by: Tensor) -> Tensor:
-    return torch.div(x, _power_of_two(by, x.dtype), rounding_mode="floor")
-
-
-SHIFTS: Final = WrittenOut(
-    "executorch::shifts",
-    {
-        aten.__lshift__.Tensor: _shifted_left,
-        aten.bitwise_left_shift.Tensor: _shifted_left,
-        aten.__rshift__.Tensor: _shifted_right,
-        aten.bitwise_right_shift.Tensor: _shifted_right,
-    },
-)
-"""Shifts by as many bits as a tensor says."""
 
 EXECUTORCH_RULES: Final = (
     FUNCTIONS,

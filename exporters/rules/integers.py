@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.retrace import Values, value_of
 from tm_export.exporters.rules.base import No, Rule
+from tm_export.exporters.rules.written_out import WrittenOut
 
 aten = torch.ops.aten
 
@@ -158,5 +159,28 @@ def _tensor(given: Any, dtype: torch.dtype) -> Tensor:
     """An operand in the result's type; a number that it cannot hold wraps around, as in eager."""
     return (given if isinstance(given, Tensor) else torch.full((), given, dtype=torch.int64)).to(dtype)
 
+
+def _power_of_two(exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.pow(2.0, exponent.to(torch.float32)).to(dtype)
+
+
+def _shifted_left(x: Tensor, by: Tensor) -> Tensor:
+    return x * _power_of_two(by, x.dtype)
+
+
+def _shifted_right(x: Tensor, by: Tensor) -> Tensor:
+    return torch.div(x, _power_of_two(by, x.dtype), rounding_mode="floor")
+
+
+SHIFTS: Final = WrittenOut(
+    "integers::shifts",
+    {
+        aten.__lshift__.Tensor: _shifted_left,
+        aten.bitwise_left_shift.Tensor: _shifted_left,
+        aten.__rshift__.Tensor: _shifted_right,
+        aten.bitwise_right_shift.Tensor: _shifted_right,
+    },
+)
+"""Shifts by as many bits as a tensor says."""
 
 INTEGERS: Final = (RemainderByFloor(), SumByRunningSum(), PowerByProducts(), ShiftByFactor())

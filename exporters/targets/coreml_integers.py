@@ -10,7 +10,8 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-from tm_export.exporters.retrace import KEEP, Values, arguments, keywords, retrace
+from tm_export.exporters.arguments import bound_arguments
+from tm_export.exporters.retrace import KEEP, Values, retrace, value_of
 from tm_export.exporters.simplify import simplified
 
 _NARROW: Final = frozenset({torch.uint8, torch.int8, torch.int16, torch.uint16})
@@ -41,13 +42,25 @@ def widened(program: ExportedProgram) -> ExportedProgram:
         if node.op == "output":
             return KEEP
         assert isinstance(node.target, OpOverload)
-        given = pytree.tree_map(wide, (values(tuple(arguments(node))), values(keywords(node))))
-        made = node.target(*given[0], **given[1])
+        made = node.target(**pytree.tree_map(wide, values(with_wrapped_numbers(node))))
         if node.target in KEEPING:
             return made
         return pytree.tree_map(_wrapped, made, node.meta["val"])
 
     return retrace(program, translate)
+
+
+def with_wrapped_numbers(node: fx.Node) -> dict[str, Any]:
+    """A node's arguments, numbers beside a narrow tensor as PyTorch has them in its dtype: −1 among bytes is 255."""
+    given = bound_arguments(node)
+    beside = given.get("self")
+    dtype = value_of(beside).dtype if isinstance(beside, fx.Node) else None
+    for name in ("other", "min", "max"):
+        number = given.get(name)
+        if dtype is not None and dtype in _NARROW and isinstance(number, int) and not isinstance(number, bool):
+            least, most = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+            given[name] = (number - least) % (most - least + 1) + least
+    return given
 
 
 def has_narrow(node: fx.Node) -> bool:

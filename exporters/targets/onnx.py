@@ -22,6 +22,7 @@ from tm_export.exporters.recipe import Recipe
 from tm_export.exporters.rules.attention import AttentionOverOneBatch
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.integers import DivisionByFloor
+from tm_export.exporters.rules.onnx import ONNX_RULES
 from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Function, Legalized, Placement, Signature, refusal
 from tm_export.exporters.targets.onnx_bytes import with_wide_bytes
@@ -58,7 +59,7 @@ class OnnxTarget:
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """Operators that the exporter lacks or computes in floats are written out; weights alone are computed with."""
-        program, _ = apply_rules(program, (AttentionOverOneBatch(), DivisionByFloor()))
+        program, _ = apply_rules(program, (AttentionOverOneBatch(), DivisionByFloor(), *ONNX_RULES))
         program, step = fold_weights(with_wide_bytes(program))
         return Legalized(program, Recipe(step))
 

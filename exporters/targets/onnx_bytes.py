@@ -10,12 +10,17 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-from tm_export.exporters.retrace import KEEP, Values, arguments, keywords, retrace
-from tm_export.exporters.targets.coreml_integers import KEEPING, has_narrow, wide
+from tm_export.exporters.retrace import KEEP, Values, retrace
+from tm_export.exporters.targets.coreml_integers import KEEPING, has_narrow, wide, with_wrapped_numbers
 
 aten = torch.ops.aten
 
-_CONVERSIONS: Final = frozenset({aten.to.dtype, aten._to_copy.default, aten.where.self, aten.masked_fill.Scalar})
+_COMPARING: Final = frozenset({
+    aten.maximum.default, aten.minimum.default, aten.amax.default, aten.amin.default, aten.max.dim, aten.min.dim,
+    aten.topk.default, aten.sort.default,
+})  # fmt: skip
+_AS_THEY_ARE: Final = (KEEPING - _COMPARING) | {aten.to.dtype, aten._to_copy.default}
+"""Moves and conversions, which ONNX has for numbers of every width."""
 
 
 def with_wide_bytes(program: ExportedProgram) -> ExportedProgram:
@@ -25,12 +30,12 @@ def with_wide_bytes(program: ExportedProgram) -> ExportedProgram:
 
     def translate(node: fx.Node, values: Values) -> Any:
         is_narrow = any(map(has_narrow, (node, *node.all_input_nodes)))
-        if node.op != "call_function" or not is_narrow or node.target in KEEPING | _CONVERSIONS:
+        if node.op != "call_function" or not is_narrow or node.target in _AS_THEY_ARE:
             return KEEP
         if not isinstance(node.target, OpOverload):
             return KEEP
-        args, kwargs = pytree.tree_map(wide, (values(tuple(arguments(node))), values(keywords(node))))
-        return pytree.tree_map(_narrowed, node.target(*args, **kwargs), node.meta["val"])
+        given = pytree.tree_map(wide, values(with_wrapped_numbers(node)))
+        return pytree.tree_map(_narrowed, node.target(**given), node.meta["val"])
 
     return retrace(program, translate)
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from rule_programs import RuleProgram
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tm_export.exporters.api import export
 from tm_export.exporters.capture import capture
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.lowering.cost import COREML, ONNX_CPU, PORTABLE, XNNPACK, CostModel
+from tm_export.exporters.normalise import normalise
 from tm_export.exporters.options import ExportOptions, MergeLowering
 from tm_export.exporters.rewrite import lower_merges, raise_merges
 from tm_export.exporters.verify.replay import replay
@@ -34,23 +34,12 @@ class Refused(Exception):
     """PyTorch itself does not run the program."""
 
 
-class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its base has an untyped __init_subclass__
-    """Refuses a gather beyond its tensor: by one column, along the last dimension, PyTorch 2.13 reads on regardless."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.gather.default:
-            x, dim, index = args[:3]
-            if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < x.shape[dim]:
-                raise IndexError("an index is out of bounds")
-        return func(*args, **(kwargs or {}))
-
-
 def expected_of(program: RuleProgram) -> tuple[tuple[Tensor, ...], ...]:
     """What the program computes on each seed's inputs; raises `Refused` where PyTorch raises, or nothing is read."""
     if not program.inputs:
         raise Refused("no input is read")
     try:
-        with torch.no_grad(), _Bounded():
+        with torch.no_grad():
             results = [program.module()(*program.draw(seed)) for seed in SEEDS]
     except NOT_RUN as error:
         raise Refused(str(error)) from error
@@ -61,7 +50,7 @@ def differences(program: RuleProgram) -> Iterator[str]:
     """Where a stage computes something else: captured, raised, and lowered in every form of every target."""
     expected = expected_of(program)
     captured = capture(program.module(), program.draw(SEEDS[0]))
-    raised = raise_merges(captured, seed=0).program
+    raised = raise_merges(normalise(captured), seed=0).program
     for name, stage in {"captured": lambda: captured, "raised": lambda: raised, **_lowered(raised)}.items():
         made = stage()
         for seed, wanted in zip(SEEDS, expected, strict=True):

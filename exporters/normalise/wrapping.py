@@ -1,0 +1,33 @@
+"""Indices that count from the end, or beyond it: `take_along_dim` takes them modulo the size, as no gather does."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, fx
+
+from tm_export.exporters.arguments import bound_arguments
+from tm_export.exporters.bounds import Bounds, bounds_of
+from tm_export.exporters.retrace import value_of
+from tm_export.exporters.rules.written_out import WrittenOut
+
+aten = torch.ops.aten
+
+
+def _taken(x: Tensor, index: Tensor, dim: int | None) -> Tensor:
+    return torch.take_along_dim(x, index.remainder(x.numel() if dim is None else x.shape[dim]), dim)
+
+
+def _is_within(node: fx.Node) -> str:
+    given = bound_arguments(node)
+    x, dim = value_of(given["self"]), given["dim"]
+    size = x.numel() if dim is None else x.shape[dim]
+    found = bounds_of(given["indices"])
+    return "" if found is None or found | Bounds(0, size - 1) != Bounds(0, size - 1) else "no index is beyond"
+
+
+WRAPPED_INDICES: Final = WrittenOut(
+    "normalise::wrapped_indices", {aten.take_along_dim.default: _taken}, unless=_is_within
+)
+"""What `take_along_dim` takes."""

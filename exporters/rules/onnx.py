@@ -1,0 +1,38 @@
+"""Operators that ONNX's exporter lacks, has for some dtypes alone, or computes otherwise."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from tm_export.exporters.retrace import value_of
+from tm_export.exporters.rules.functions import FORMULAS
+from tm_export.exporters.rules.integers import SHIFTS
+from tm_export.exporters.rules.written_out import WrittenOut
+
+aten = torch.ops.aten
+
+_LACKING: Final = (aten.hypot.default, aten.copysign.Tensor, aten.atan2.default)
+
+FUNCTIONS: Final = WrittenOut("onnx::functions", {op: FORMULAS[op] for op in _LACKING})
+"""Functions of each number; the exporter's atan2 gives minus pi for what stands straight to the left."""
+
+
+def _chosen(condition: Tensor, x: Any, y: Any) -> Tensor:
+    return torch.logical_or(condition & x, ~condition & y)
+
+
+def _filled(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+    return _chosen(mask, torch.full((), bool(value)) if not isinstance(value, Tensor) else value, x)
+
+
+CHOICES: Final = WrittenOut(
+    "onnx::choices",
+    {aten.where.self: _chosen, aten.masked_fill.Scalar: _filled, aten.masked_fill.Tensor: _filled},
+    unless=lambda node: "" if value_of(node).dtype == torch.bool else "numbers",
+)
+"""Between truth values, for which the runtime has no `Where`."""
+
+ONNX_RULES: Final = (FUNCTIONS, SHIFTS, CHOICES)
