@@ -15,16 +15,16 @@ from tm_export.exporters.rules.written_out import WrittenOut
 aten = torch.ops.aten
 
 
-def _taken(x: Tensor, index: Tensor, dim: int | None) -> Tensor:
-    return torch.take_along_dim(x, index.remainder(x.numel() if dim is None else x.shape[dim]), dim)
+def _taken(x: Tensor, index: Tensor, dim: int) -> Tensor:
+    return torch.take_along_dim(x, index.remainder(x.shape[dim]), dim)
 
 
 def _is_within(node: fx.Node) -> str:
     given = bound_arguments(node)
-    x, dim = value_of(given["self"]), given["dim"]
-    size = x.numel() if dim is None else x.shape[dim]
-    found = bounds_of(given["indices"])
-    return "" if found is None or found | Bounds(0, size - 1) != Bounds(0, size - 1) else "no index is beyond"
+    if given["dim"] is None:
+        return "counts all entries, from the front"
+    within, found = Bounds(0, value_of(given["self"]).shape[given["dim"]] - 1), bounds_of(given["indices"])
+    return "no index is beyond" if found is not None and found | within == within else ""
 
 
 WRAPPED_INDICES: Final = WrittenOut(

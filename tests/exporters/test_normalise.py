@@ -122,7 +122,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "extremes of all": lambda x: (x.amax(), x.amin(keepdim=True), *torch.aminmax(x), *torch.aminmax(x, dim=1)),
     "indices that wrap around": lambda x: (
         torch.take_along_dim(x, (9 * x).long(), 1),
-        torch.take_along_dim(x, (9 * x).long()),
+        torch.take_along_dim(x, (9 * x).long().abs() % 60),
         torch.take_along_dim(x, x.argsort(1), -1),
     ),
     "whole numbers": lambda x: (
