@@ -12,10 +12,18 @@ from tm_export.exporters.normalise.formulas import EXTREMES, FORMULAS
 from tm_export.exporters.normalise.masked_writes import ScatterInOrder, WriteByChoice
 from tm_export.exporters.normalise.memory import MEMORY
 from tm_export.exporters.normalise.names import rename_inputs
-from tm_export.exporters.normalise.promotion import ADDED_NUMBERS, CONCATENATIONS, MEANS, SUMS, TRUTH_SUMS, WRITES
+from tm_export.exporters.normalise.promotion import (
+    ADDED_NUMBERS,
+    CONCATENATIONS,
+    COPIES,
+    MEANS,
+    SUMS,
+    TRUTH_SUMS,
+    WRITES,
+)
 from tm_export.exporters.normalise.running import RUNNING, SUMS_OF_ONE
 from tm_export.exporters.normalise.searches import KTH, QUANTILES, SEARCHES
-from tm_export.exporters.normalise.whole_numbers import BOUNDS, WHOLE_NUMBERS
+from tm_export.exporters.normalise.whole_numbers import ANGLES, BOUNDS, FUNCTIONS, WHOLE_NUMBERS
 from tm_export.exporters.normalise.widths import widen
 from tm_export.exporters.normalise.wrapping import WRAPPED_INDICES
 from tm_export.exporters.rules.base import Rule, apply_rules
@@ -36,7 +44,10 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     MEANS,
     TRUTH_SUMS,
     WRITES,
+    COPIES,
     WHOLE_NUMBERS,
+    FUNCTIONS,
+    ANGLES,
     BOUNDS,
     ADDED_NUMBERS,
     FORMULAS,

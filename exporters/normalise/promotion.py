@@ -51,6 +51,14 @@ SUMS: Final = WrittenOut(
 """Of floats in another dtype: they are converted first."""
 
 
+def _copied(x: Tensor, source: Tensor, _non_blocking: bool) -> Tensor:
+    return source.to(x.dtype).expand(x.shape)
+
+
+COPIES: Final = WrittenOut("normalise::copies", {aten.copy.default: _copied})
+"""What is copied takes the dtype and the shape of what it is copied over."""
+
+
 def _selection_written(x: Tensor, source: Tensor, dim: int, index: int) -> Tensor:
     return torch.select_scatter(x, source.to(x.dtype), dim, index)
 

@@ -7,10 +7,11 @@ from typing import Final
 
 import torch
 from torch import Tensor, fx
+from torch._ops import OpOverload
 
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
-from tm_export.exporters.rules.written_out import WrittenOut
+from tm_export.exporters.rules.written_out import Formula, WrittenOut
 
 aten = torch.ops.aten
 
@@ -51,6 +52,38 @@ WHOLE_NUMBERS: Final = WrittenOut(
     unless=_is_of_floats,
 )
 """What is whole already, and no NaN."""
+
+
+def _of_floats(op: OpOverload) -> Formula:
+    return lambda x, *rest: op(x.to(torch.float32), *rest)
+
+
+_FUNCTIONS: Final = (
+    aten.acos.default, aten.acosh.default, aten.asin.default, aten.asinh.default, aten.atan.default,
+    aten.atanh.default, aten.cos.default, aten.cosh.default, aten.erf.default, aten.erfc.default, aten.exp.default,
+    aten.exp2.default, aten.expm1.default, aten.log.default, aten.log10.default, aten.log1p.default,
+    aten.log2.default, aten.logit.default, aten.reciprocal.default, aten.rsqrt.default, aten.sigmoid.default,
+    aten.sin.default, aten.sinc.default, aten.sinh.default, aten.sqrt.default, aten.tan.default, aten.tanh.default,
+    aten.special_exp2.default, aten.special_erfc.default, aten.special_logit.default, aten.special_sinc.default,
+)  # fmt: skip
+FUNCTIONS: Final = WrittenOut(
+    "normalise::functions",
+    {op: _of_floats(op) for op in _FUNCTIONS},
+    unless=_is_of_floats,
+)
+"""Functions whose result is no whole number: of floats."""
+
+
+def _angle(y: Tensor, x: Tensor) -> Tensor:
+    return torch.atan2(y.to(torch.float32), x.to(torch.float32))
+
+
+ANGLES: Final = WrittenOut(
+    "normalise::angles",
+    {aten.atan2.default: _angle},
+    unless=lambda node: "floats" if all(value_of(each).is_floating_point() for each in node.all_input_nodes) else "",
+)
+"""The same of two."""
 
 
 def _within(x: Tensor, least: float | None, most: float | None) -> Tensor:

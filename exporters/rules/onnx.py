@@ -7,7 +7,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
+from tm_export.exporters.rules.coreml.linear import contracted
+from tm_export.exporters.rules.coreml.pooling import AVERAGES
 from tm_export.exporters.rules.functions import FORMULAS
 from tm_export.exporters.rules.integers import SHIFTS
 from tm_export.exporters.rules.written_out import WrittenOut
@@ -35,4 +38,11 @@ CHOICES: Final = WrittenOut(
 )
 """Between truth values, for which the runtime has no `Where`."""
 
-ONNX_RULES: Final = (FUNCTIONS, SHIFTS, CHOICES)
+SPREADING_CONTRACTIONS: Final = WrittenOut(
+    "onnx::spreading_contractions",
+    {aten.einsum.default: contracted},
+    unless=lambda node: "" if "..." in bound_arguments(node)["equation"] else "names all dimensions",
+)
+"""Einstein sums that broadcast: as PyTorch takes them apart."""
+
+ONNX_RULES: Final = (FUNCTIONS, SHIFTS, CHOICES, AVERAGES, SPREADING_CONTRACTIONS)

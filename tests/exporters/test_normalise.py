@@ -125,6 +125,11 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
         torch.take_along_dim(x, (9 * x).long().abs() % 60),
         torch.take_along_dim(x, x.argsort(1), -1),
     ),
+    "functions of integers": lambda x: (
+        *(f((9 * x).int().abs() + 1) for f in (torch.log, torch.sqrt, torch.sin, torch.exp, torch.reciprocal)),
+        torch.atan2((2 * x).int(), (3 * x).long()),
+        torch.ops.aten.copy.default((3 * x).int(), x[:1, :1]),
+    ),
     "whole numbers": lambda x: (
         *(f((9 * x).int()) for f in (torch.round, torch.floor, torch.ceil, torch.trunc, torch.relu)),
         *(f((9 * x).int()) for f in (torch.isnan, torch.isinf, torch.isfinite)),

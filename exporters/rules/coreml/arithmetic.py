@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, fx
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
 from tm_export.exporters.rules.functions import FORMULAS, hardswish, rounded_to
-from tm_export.exporters.rules.written_out import WrittenOut
+from tm_export.exporters.rules.written_out import Formula, WrittenOut
 
 aten = torch.ops.aten
 
@@ -95,6 +97,11 @@ def _reciprocal(x: Tensor) -> Tensor:
     return torch.true_divide(torch.ones((), dtype=torch.promote_types(x.dtype, torch.float16)), x)
 
 
+def _log(of: Callable[[Tensor], Tensor]) -> Formula:
+    """Core ML's `log` adds 1e-45 to what it is of: of zero it is not infinite."""
+    return lambda x: torch.where(x == 0, torch.full((), -math.inf, dtype=x.dtype), of(x))
+
+
 def _softplus(x: Tensor, beta: float, threshold: float) -> Tensor:
     """log(1 + exp(βx))/β below the threshold, and x above it."""
     scaled = x * beta
@@ -104,7 +111,14 @@ def _softplus(x: Tensor, beta: float, threshold: float) -> Tensor:
 FUNCTIONS: Final = WrittenOut(
     "coreml::functions",
     # coremltools' thresholded ReLU writes into its operand where it is folded
-    {**FORMULAS, aten.reciprocal.default: _reciprocal, aten.hardswish.default: hardswish},
+    {
+        **FORMULAS,
+        aten.log.default: _log(torch.log),
+        aten.log2.default: _log(FORMULAS[aten.log2.default]),
+        aten.log10.default: _log(lambda x: torch.log(x) * (1 / math.log(10))),
+        aten.reciprocal.default: _reciprocal,
+        aten.hardswish.default: hardswish,
+    },
 )
 """Functions of each number."""
 

@@ -39,12 +39,13 @@ GROUPED_ATTENTION: Final = WrittenOut(
 )
 
 
-def _contracted(equation: str, operands: list[Tensor], _: Any) -> Tensor:
+def contracted(equation: str, operands: list[Tensor], _: Any) -> Tensor:
+    """An Einstein sum as PyTorch takes it apart."""
     made: Tensor = aten.einsum.default.decompose(equation, operands)
     return made
 
 
-CONTRACTIONS: Final = WrittenOut("coreml::contractions", {aten.einsum.default: _contracted})
+CONTRACTIONS: Final = WrittenOut("coreml::contractions", {aten.einsum.default: contracted})
 """Einstein sums as PyTorch takes them apart: coremltools misreads those that broadcast."""
 
 
