@@ -30,16 +30,13 @@ class LoadablePartitioner(XnnpackPartitioner):  # type: ignore[misc]
     def generate_partitions(self, ep: ExportedProgram) -> list[Partition]:
         """The delegates, none of which waits for another that waits for it."""
         partitions: list[Partition] = super().generate_partitions(ep)
-        parts = without_cycles(ep.graph, [set(partition.nodes) for partition in partitions], self._groups(ep))
-        if parts == [set(partition.nodes) for partition in partitions]:
+        parts = [set(partition.nodes) for partition in partitions]
+        if not _circle(ep.graph, parts):
             return partitions
-        return [
-            Partition(id=i, nodes=[node for node in ep.graph.nodes if node in part]) for i, part in enumerate(parts)
-        ]
-
-    def _groups(self, ep: ExportedProgram) -> Mapping[fx.Node, frozenset[fx.Node]]:
-        groups = map(frozenset, self.get_matched_nodes_from_configs(ep))
-        return {node: group for group in groups for node in group}
+        groups = {node: group for group in map(frozenset, self.get_matched_nodes_from_configs(ep)) for node in group}
+        apart = without_cycles(ep.graph, parts, groups)
+        in_order = [[node for node in ep.graph.nodes if node in part] for part in apart]
+        return [Partition(id=i, nodes=nodes) for i, nodes in enumerate(in_order)]
 
 
 def without_cycles(
