@@ -35,10 +35,13 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 RULES: Final = ("raise_best", "raise_gather", "raise_indexing", "raise_order", "raise_pairs", "raise_scatter")
 TESTS: Final[Mapping[str, Sequence[str]]] = {
     "exporters/rules/xnnpack/": ("exporters/test_xnnpack_rules.py",),
+    "exporters/rules/coreml/": ("exporters/test_coreml_rules.py", "exporters/test_coreml_border.py"),
     "exporters/rules/": (
         *(f"exporters/test_{rule}.py" for rule in RULES),
         *(f"exporters/test_{name}.py" for name in ("uniform", "spelling", "bounds", "distinct")),
+        *(f"exporters/test_{name}.py" for name in ("integers", "executorch_rules", "onnx_rules")),
     ),
+    "exporters/normalise/": ("exporters/test_normalise.py",),
     "exporters/lowering/": (
         *(f"exporters/test_{name}.py" for name in ("lowering_forms", "forms_read_twice", "distinct", "bounds")),
     ),
