@@ -31,6 +31,7 @@ from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.stopwatch import peak_rss_bytes
 from tm_export.exporters.targets.base import Function, Signature, Target, find_target
+from tm_export.exporters.targets.culprit import emit_or_name
 from tm_export.exporters.tensors import tensors_of, with_tensors
 
 _WEIGHTS: Final = "weights.safetensors"
@@ -191,7 +192,7 @@ def _emit(target: str, saved: SavedBlock, stem: str, options: ExportOptions) -> 
     made.mkdir()
     with tempfile.TemporaryDirectory(dir=saved.scratch) as temporary:
         tempfile.tempdir = temporary  # coremltools removes its packages `atexit`, which a forked worker never runs
-        find_target(target).emit(_functions(saved), made, stem, options)
+        emit_or_name(find_target(target), _functions(saved), made, stem, options)
     for one in saved.functions.values():
         one.program.unlink()
     (saved.scratch / _WEIGHTS).unlink()

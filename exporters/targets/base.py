@@ -126,6 +126,17 @@ def find_target(name: str) -> Target:
     raise UsageError(f"target {name!r} is not known: choose one of {', '.join(target_names())}")
 
 
+class UnlocatedRefusal(ConversionRefused):
+    """A converter failed, and did not say at which operator."""
+
+    def __init__(self, converter: str, message: str) -> None:
+        super().__init__(converter, message)
+        self.converter = converter
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 def refusal(target: str, program: ExportedProgram, error: BaseException) -> ConversionRefused:
     """The error for a converter's failure: the operator that it stumbled over and the user's line, where known."""
     causes = [error]
@@ -138,9 +149,10 @@ def refusal(target: str, program: ExportedProgram, error: BaseException) -> Conv
                 f"{target} has no operator for {node.target} at {source_line(node) or node.name}: "
                 "write it in other operators"
             )
-    return ConversionRefused(
+    return UnlocatedRefusal(
+        f"{target}'s converter",
         f"{target}'s converter fails on this model and does not say at which operator: leave out parts of it until it "
-        "exports, and write what is left out in other operators (--debug shows the converter's own words)"
+        "exports, and write what is left out in other operators (--debug shows the converter's own words)",
     )
 
 
