@@ -118,8 +118,10 @@ def _tried(files: Sequence[str], mutants: Sequence[Mutant]) -> Iterator[tuple[st
     settings.load_profile("mutate")
     calls = _Calls({(mutant.file, mutant.function) for mutant in mutants})
     with _result_of(lambda: calls.recorded(paths), limit_s=3600.0) as recorded:
-        if recorded is None or recorded["failed"]:
-            raise SystemExit(f"without a mutant these tests fail already: {recorded and recorded['failed']}")
+        if recorded is None:
+            raise SystemExit(f"without a mutant these tests do not end: {' '.join(paths)}")
+        for test in recorded["failed"]:
+            print(f"fails without a mutant, and is left out: {test}", flush=True)
     for mutant in mutants:
         began = time.monotonic()
         verdict = _verdict(mutant, recorded)
@@ -130,7 +132,8 @@ def _tried(files: Sequence[str], mutants: Sequence[Mutant]) -> Iterator[tuple[st
 def _verdict(mutant: Mutant, recorded: Mapping[str, Any]) -> str:
     """`killed`, `timeout` (killed too), `uncalled` or `survived` (not killed)."""
     seconds = recorded["seconds"]
-    tests = sorted(recorded["tests"].get(f"{mutant.file}:{mutant.function}", ()), key=seconds.__getitem__)
+    calling = set(recorded["tests"].get(f"{mutant.file}:{mutant.function}", ())) - set(recorded["failed"])
+    tests = sorted(calling, key=seconds.__getitem__)
     if not tests:
         return "uncalled"
     with _result_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from torch import fx
 from torch.export import ExportedProgram
 
 from tm_export.exporters.normalise.complex_numbers import complex_as_pairs
@@ -23,10 +24,10 @@ from tm_export.exporters.normalise.promotion import (
 )
 from tm_export.exporters.normalise.running import RUNNING, SUMS_OF_ONE
 from tm_export.exporters.normalise.searches import KTH, QUANTILES, SEARCHES
-from tm_export.exporters.normalise.whole_numbers import ANGLES, BOUNDS, FUNCTIONS, WHOLE_NUMBERS
+from tm_export.exporters.normalise.whole_numbers import ANGLES, BOUNDS, FUNCTIONS, SIGNS, WHOLE_NUMBERS
 from tm_export.exporters.normalise.widths import widen
 from tm_export.exporters.normalise.wrapping import WRAPPED_INDICES
-from tm_export.exporters.rules.base import Rule, apply_rules
+from tm_export.exporters.rules.base import No, Rule, apply_rules
 
 _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     WriteByChoice(),
@@ -47,6 +48,7 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     COPIES,
     WHOLE_NUMBERS,
     FUNCTIONS,
+    SIGNS,
     ANGLES,
     BOUNDS,
     ADDED_NUMBERS,
@@ -56,7 +58,12 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
 
 
 def _write_out(program: ExportedProgram) -> ExportedProgram:
-    return apply_rules(program, _WRITTEN_OUT)[0]
+    return apply_rules(program, _WRITTEN_OUT)[0] if any(map(_is_written_out, program.graph.nodes)) else program
+
+
+def _is_written_out(node: fx.Node) -> bool:
+    rules = (rule for rule in _WRITTEN_OUT if node.target in rule.pattern)
+    return any(not isinstance(rule.check(node), No) for rule in rules)
 
 
 _PASSES: Final = (

@@ -54,6 +54,14 @@ WHOLE_NUMBERS: Final = WrittenOut(
 """What is whole already, and no NaN."""
 
 
+SIGNS: Final = WrittenOut(
+    "normalise::signs",
+    {aten.sign.default: _same, aten.sgn.default: _same},
+    unless=lambda node: "" if value_of(node).dtype == torch.bool else "numbers",
+)
+"""Of truth values."""
+
+
 def _of_floats(op: OpOverload) -> Formula:
     return lambda x, *rest: op(x.to(torch.float32), *rest)
 

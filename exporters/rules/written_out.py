@@ -44,4 +44,6 @@ class WrittenOut(Rule[None]):
 
 def as_tensor(x: Tensor | float, dtype: torch.dtype) -> Tensor:
     """A tensor or number as a tensor of this dtype; `torch.tensor` would leave an attribute in the graph."""
-    return x.to(dtype) if isinstance(x, Tensor) else torch.full((), x, dtype=dtype)
+    if isinstance(x, Tensor):
+        return x if x.dtype == dtype else x.to(dtype)
+    return torch.full((), x, dtype=dtype)

@@ -55,9 +55,9 @@ def first_that_fails(program: ExportedProgram, converts: Callable[[ExportedProgr
     last = up_to(program, operators[:failing])
     if last is None or converts(last):
         return None
-    culprit = operators[failing - 1]
-    (source, *_) = culprit.all_input_nodes or [culprit]
-    return source if culprit.target is operator.getitem else culprit
+    culprit: fx.Node = operators[failing - 1]
+    source: fx.Node = culprit.all_input_nodes[0] if culprit.target is operator.getitem else culprit
+    return source
 
 
 def up_to(program: ExportedProgram, operators: Sequence[fx.Node]) -> ExportedProgram | None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+_RSQRT: Final = "Core ML's reciprocal square root adds 10⁻¹² to what it is of: of zero it is 10⁶"
+
 LIMITS: Final[Mapping[tuple[str, str], str]] = {
+    ("coreml", "torch.rsqrt(a)"): _RSQRT,
+    ("coreml", "torch.rsqrt(torch.cat([a.flatten(), torch.tensor([math.inf, -math.inf, 0.0])]))"): _RSQRT,
     (
         "executorch",
         "torch.sqrt(torch.cat([a.flatten(), torch.tensor([math.inf, -math.inf, 0.0])]))",

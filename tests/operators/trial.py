@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from tm_export.exporters.capture import capture
 from tm_export.exporters.convert import lower
-from tm_export.exporters.describe import tensor_specs
+from tm_export.exporters.describe import as_declared, tensor_specs
 from tm_export.exporters.errors import ExportError
 from tm_export.exporters.normalise import normalise
 from tm_export.exporters.options import ExportOptions
@@ -114,6 +114,9 @@ def _run(calls: tuple[Call, ...], program: ExportedProgram, target: Target, fold
     """Emit the program, and raise `OtherNumbers` if it does not compute what PyTorch does."""
     expected = [expected_of(calls, seed) for seed in SEEDS]
     given = [inputs_of(calls, seed) for seed in SEEDS]
+    for wanted in expected:  # an export refuses integers that the target does not hold
+        for spec, each in zip(tensor_specs([f"y{i}" for i in range(len(wanted))], wanted, target), wanted, strict=True):
+            as_declared(spec, each)
     inputs = tensor_specs([f"x{i}" for i in range(len(given[0]))], given[0], target)
     declared = [each.float() if each.is_floating_point() else each for each in expected[0]]  # as artifacts have it
     outputs = tensor_specs([f"y{i}" for i in range(len(declared))], declared, target)

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from tm_export.exporters.rules.base import Rule
-from tm_export.exporters.rules.coreml.arithmetic import EARLY_LINES, FUNCTIONS, ROUNDED, SCALED_SUMS
+from tm_export.exporters.rules.coreml.arithmetic import EARLY_LINES, FUNCTIONS, PRELUS, ROUNDED, SCALED_SUMS
 from tm_export.exporters.rules.coreml.choices import CHOICES, CLAMPS, NEW_TENSORS, OTHER_NAMES
 from tm_export.exporters.rules.coreml.integers import INTEGERS
 from tm_export.exporters.rules.coreml.linear import (
@@ -36,6 +36,7 @@ COREML_RULES: Final[tuple[Rule[Any], ...]] = (
     ROUNDED,
     FUNCTIONS,
     EARLY_LINES,
+    PRELUS,
     PRODUCTS,
     RUNNING_SUMS,
     BEST_OF_ALL,

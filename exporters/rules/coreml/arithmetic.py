@@ -97,6 +97,16 @@ def _reciprocal(x: Tensor) -> Tensor:
     return torch.true_divide(torch.ones((), dtype=torch.promote_types(x.dtype, torch.float16)), x)
 
 
+def _isinf(x: Tensor) -> Tensor:
+    return x.abs() == math.inf
+
+
+def _prelu(x: Tensor, slope: Tensor) -> Tensor:
+    """max(x, 0) + slope · min(x, 0), the slope along dimension 1."""
+    along = slope.reshape(-1, *[1] * (x.dim() - 2)) if x.dim() > 1 else slope
+    return torch.clamp(x, min=0.0) + along * torch.clamp(x, max=0.0)
+
+
 def _log(of: Callable[[Tensor], Tensor]) -> Formula:
     """Core ML's `log` adds 1e-45 to what it is of: of zero it is not infinite."""
     return lambda x: torch.where(x == 0, torch.full((), -math.inf, dtype=x.dtype), of(x))
@@ -113,6 +123,7 @@ FUNCTIONS: Final = WrittenOut(
     # coremltools' thresholded ReLU writes into its operand where it is folded
     {
         **FORMULAS,
+        aten.isinf.default: _isinf,
         aten.log.default: _log(torch.log),
         aten.log2.default: _log(FORMULAS[aten.log2.default]),
         aten.log10.default: _log(lambda x: torch.log(x) * (1 / math.log(10))),
@@ -121,6 +132,13 @@ FUNCTIONS: Final = WrittenOut(
     },
 )
 """Functions of each number."""
+
+PRELUS: Final = WrittenOut(
+    "coreml::prelus",
+    {aten.prelu.default: _prelu, aten._prelu_kernel.default: _prelu},
+    unless=lambda node: "an image" if value_of(node).dim() == 4 else "",
+)
+"""PReLU of anything but images."""
 
 _USUAL_THRESHOLD: Final = 15
 """Above this, log(1 + exp(x)) is x in 32 bits."""
