@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
 from torch import Tensor, fx
+from torch._ops import OpOverload
 
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
@@ -118,19 +119,29 @@ def _softplus(x: Tensor, beta: float, threshold: float) -> Tensor:
     return torch.where(scaled > threshold, x, aten.softplus.default(scaled) * (1 / beta))
 
 
-FUNCTIONS: Final = WrittenOut(
-    "coreml::functions",
-    # coremltools' thresholded ReLU writes into its operand where it is folded
-    {
-        **FORMULAS,
-        aten.isinf.default: _isinf,
-        aten.log.default: _log(torch.log),
-        aten.log2.default: _log(FORMULAS[aten.log2.default]),
-        aten.log10.default: _log(lambda x: torch.log(x) * (1 / math.log(10))),
-        aten.reciprocal.default: _reciprocal,
-        aten.hardswish.default: hardswish,
-    },
-)
+def _on_arrays(formula: Formula) -> Formula:
+    """The same of single numbers, as arrays of one: coremltools cannot write a choice between single numbers."""
+
+    def on_arrays(*given: Any) -> Any:
+        tensors = [each for each in given if isinstance(each, Tensor)]
+        if any(each.dim() for each in tensors):
+            return formula(*given)
+        return formula(*(each.unsqueeze(0) if isinstance(each, Tensor) else each for each in given)).squeeze(0)
+
+    return on_arrays
+
+
+_FUNCTIONS: Final[Mapping[OpOverload, Formula]] = {
+    **FORMULAS,
+    aten.isinf.default: _isinf,
+    aten.log.default: _log(torch.log),
+    aten.log2.default: _log(FORMULAS[aten.log2.default]),
+    aten.log10.default: _log(lambda x: torch.log(x) * (1 / math.log(10))),
+    aten.reciprocal.default: _reciprocal,
+    aten.hardswish.default: hardswish,  # coremltools' thresholded ReLU writes into its operand where it is folded
+}
+
+FUNCTIONS: Final = WrittenOut("coreml::functions", {op: _on_arrays(each) for op, each in _FUNCTIONS.items()})
 """Functions of each number."""
 
 PRELUS: Final = WrittenOut(
