@@ -64,7 +64,7 @@ def move_of(node: fx.Node, batch: int) -> Move | None:
     if value_of(node).shape[-1] == 1:
         return None
     is_one_of_batch = any(_picks_one(source) for source, _ in _sources(node))
-    side_by_side = 1 if is_one_of_batch else max(1, batch // value_of(node).shape[0])
+    side_by_side = 1 if is_one_of_batch else max(1, batch // max(1, value_of(node).shape[0]))
     origins = [
         origin for source in _sources(node) if constant_of((origin := _origin(source, side_by_side)).axis[0]) is None
     ]
@@ -169,7 +169,7 @@ def _origin(axis: Axis, batch: int) -> _Rows:
             break
         source, own = behind[-1]  # of dimensions that are joined the innermost: before it stands the batch
         if node.target in _RESHAPES:
-            joined = value_of(node).shape[dim] // value_of(source).shape[own]
+            joined = value_of(node).shape[dim] // max(1, value_of(source).shape[own])
             if joined not in (1, batch):
                 break  # rows of several frames, or windows, are counted together here
             batch //= joined

@@ -101,7 +101,7 @@ class RaiseIndexPut(Rule[Indexed]):
         sizes = (*base.shape[:dim], index_BK.shape[1], *base.shape[dim + 1 :])
         src_BKC = src.expand(sizes).reshape(base_BMC.shape[0], index_BK.shape[1], base_BMC.shape[2])
         if given.get("alpha", 1) != 1:
-            src_BKC = src_BKC * given["alpha"]
+            src_BKC = (src_BKC * given["alpha"]).to(src_BKC.dtype)
         adds = given.get("accumulate", node.target is aten.index_add.default)
         return scatter_rows(base_BMC, index_BK, src_BKC, "sum" if adds else "set", True).reshape(base.shape)
 

@@ -66,6 +66,23 @@ KNOWN = {
         "picked = torch.zeros(1, 16).scatter(1, s.argmax(-1).reshape(1, 16) * 2, 1.0)",
         "return hard.transpose(1, 2) @ x, s.gather(-1, s.argmax(-1, keepdim=True)), picked",
     ),
+    "finite scores of any size": (
+        "s = torch.cat([torch.full_like(x[:, :1], -1e9), x[:, 1:]], 1); i = s.argmax(-1)",
+        "k = torch.cat([x[..., 0] * 1e30, x[..., 1] * 1e-30], 1); o = k.argsort(1, descending=True)",
+        "return s.gather(-1, i.unsqueeze(-1)), k.gather(1, o), o",
+    ),
+    "indices beyond the last": (
+        "i = x[..., :1].argsort(1)",
+        "return torch.take_along_dim(n, i, -1), torch.take_along_dim(x, n[..., :1], 1)",
+    ),
+    "none of them": (
+        "i = x.topk(0, 0).indices; j = i.gather(1, i.argsort(1)[:, :2])",
+        "return x.gather(1, i[..., :1].expand(-1, -1, 4).clamp(0, 7)), j",
+    ),
+    "truth values summed with a factor": (
+        "i = x[..., :1].argsort(1)[0, :, 0]; s = w.masked_fill(n > 1, -math.inf) > 0",
+        "return (n > 0).index_add(1, i, s, alpha=3)",
+    ),
     "repeated rows and a larger gate": (
         "y = x[:, :3].repeat_interleave(2, 1); gate = torch.ones(3, 1, 1, 1)",
         "return y * gate, torch.add(y, w[:, :6], alpha=2), y * w[:, :1] + w[:, 2:], y.repeat_interleave(2, -1)",
