@@ -18,6 +18,7 @@ import json
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -29,7 +30,7 @@ from typing import Any, Final
 
 import pytest
 from hypothesis import Phase, settings
-from mutants import Mutant, mutants_of, with_first_statement
+from mutants import Mutant, codes, mutants_of, with_first_statement
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RULES: Final = ("raise_best", "raise_gather", "raise_indexing", "raise_order", "raise_pairs", "raise_scatter")
@@ -40,10 +41,12 @@ TESTS: Final[Mapping[str, Sequence[str]]] = {
         *(f"exporters/test_{rule}.py" for rule in RULES),
         *(f"exporters/test_{name}.py" for name in ("uniform", "spelling", "bounds", "distinct")),
         *(f"exporters/test_{name}.py" for name in ("integers", "executorch_rules", "onnx_rules")),
+        *(f"exporters/test_{name}.py" for name in ("xnnpack_rules", "draws")),
     ),
     "exporters/normalise/": ("exporters/test_normalise.py",),
     "exporters/lowering/": (
         *(f"exporters/test_{name}.py" for name in ("lowering_forms", "forms_read_twice", "distinct", "bounds")),
+        "exporters/test_rule_programs.py",
     ),
     "exporters/partition.py": ("exporters/test_partition.py",),
     "exporters/convert.py": ("exporters/test_resume.py", "exporters/test_template.py", "exporters/test_jobs.py"),
@@ -64,6 +67,7 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, default=ROOT / "out" / "mutants.jsonl")
     arguments = parser.parse_args()
     os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))  # tests import helpers of other folders as `tests.…`
     chosen = _sample([m for file in _files() for m in mutants_of(ROOT / file, file)], arguments.sample, arguments.seed)
     chosen = [mutant for mutant in chosen if arguments.only in mutant.file]
     arguments.journal.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +114,8 @@ def _tried(files: Sequence[str], mutants: Sequence[Mutant]) -> Iterator[tuple[st
     paths = [f"tests/{file}" for file in files if (ROOT / "tests" / file).exists()]
     for file in {mutant.file for mutant in mutants}:
         importlib.import_module("tm_export." + file.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
-    _pytest("--collect-only", *paths)
+    if _pytest("--collect-only", *paths) != 0:
+        raise SystemExit(f"these tests cannot be collected: {' '.join(paths)}")
     # A failure is enough: the smallest example of it is not looked for. The same examples for all.
     settings.register_profile(
         "mutate", settings.default, phases=(Phase.explicit, Phase.generate), derandomize=True, database=None
@@ -148,15 +153,14 @@ def _passes(mutant: Mutant, tests: Sequence[str]) -> bool:
 
 
 def _exchange(file: str, function: str, code: CodeType) -> None:
-    """Give a function that has been imported another body, wherever it is known by now."""
+    """Give a function that has been imported another body, and those made within it, wherever they are known by now."""
     path = _source_path(file)
+    bodies = {each.co_qualname: each for each in codes(code) if each.co_name != "<lambda>"}
     for each in gc.get_objects():
-        if isinstance(each, FunctionType) and _is(each.__code__, path, function):
-            each.__code__ = code
-
-
-def _is(code: CodeType, path: str, qualname: str) -> bool:
-    return code.co_qualname == qualname and os.path.realpath(code.co_filename) == path
+        if isinstance(each, FunctionType) and os.path.realpath(each.__code__.co_filename) == path:
+            body = bodies.get(each.__code__.co_qualname)
+            if body is not None and body.co_freevars == each.__code__.co_freevars:
+                each.__code__ = body
 
 
 def _source_path(file: str) -> str:

@@ -74,6 +74,9 @@ FLOATS: dict[str, Callable[[Tensor, Tensor], Any]] = {
         x.round().any(1),
     ),
     "contractions": lambda x, y: (torch.einsum("bnc,c->bn", x, y[0, 0]), torch.einsum("bij,bkj->bikj", x, y)),
+    "shared heads": lambda x, y: F.scaled_dot_product_attention(
+        x.expand(1, 2, 5, 6).repeat(1, 2, 1, 1), y[None], y[None] * 2, enable_gqa=True
+    ),
     "vectors": lambda x, y: (x @ y[0, 0], x[0, 0] @ y.transpose(1, 2), x[0] @ y[0, 0], x[0, 0] @ y[0, 1]),
     "added products": lambda x, y: (
         torch.addmv(x[0, :, 0], y[0], x[0, 0], beta=0.5, alpha=2),
