@@ -38,6 +38,17 @@ def scatter_sums(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
 FLOATS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "scaled sums": lambda x, y: (torch.add(x, y, alpha=0.3), torch.sub(x, y, alpha=2), torch.rsub(x, y, alpha=3)),
     "rounded": lambda x, y: (x.trunc(), (3 * x).frac(), x.round(decimals=1), torch.fmod(x, y), torch.fmod(x, -0.7)),
+    "quotients by integers": lambda x, y: (
+        *(torch.div(x, (2 * y).int().abs() + 1, rounding_mode=mode) for mode in ("floor", "trunc")),
+        x // ((2 * y).int().abs() + 1),
+        torch.ops.aten.div.Scalar_mode(x, -3, rounding_mode="floor"),
+    ),
+    "truth values compared": lambda x, y: (
+        torch.maximum(x > 0, y > 0),
+        torch.minimum(x > 0, y > 0),
+        (x > 0) > (y > 0),
+        (x > 0) <= True,
+    ),
     "quotients": lambda x, y: (x // y, torch.div(x, y, rounding_mode="trunc"), x % y, x // 0.5),
     "functions": lambda x, y: (torch.hypot(x, y), torch.erfc(x), torch.copysign(x, y), torch.logaddexp(x, y)),
     "logarithms": lambda x, y: (

@@ -13,7 +13,7 @@ from torch._ops import OpOverload
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
 from tm_export.exporters.rules.functions import FORMULAS, hardswish, rounded_to
-from tm_export.exporters.rules.written_out import Formula, WrittenOut
+from tm_export.exporters.rules.written_out import Formula, WrittenOut, as_tensor
 
 aten = torch.ops.aten
 
@@ -64,7 +64,8 @@ def _fmod(x: Any, y: Any) -> Tensor:
 
 
 def _divided(x: Any, y: Any, rounding_mode: str | None) -> Tensor:
-    quotient = torch.true_divide(x, y)
+    dtype = torch.promote_types(torch.result_type(x, y), torch.float16)
+    quotient = torch.div(as_tensor(x, dtype), as_tensor(y, dtype))
     if rounding_mode is None:
         return quotient
     return _truncated(quotient) if rounding_mode == "trunc" else torch.floor(quotient)

@@ -21,9 +21,11 @@ _MOVES: Final = frozenset({
     aten.select_scatter.default, aten.slice_scatter.default, aten.embedding.default, aten.take_along_dim.default,
     aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar, aten.repeat_interleave.self_int,
     aten.tile.default, aten.rot90.default, aten.index_fill.int_Scalar, aten.argsort.default, aten.argsort.stable,
-    aten.max.default, aten.min.default,
+    aten.max.default, aten.min.default, aten.maximum.default, aten.minimum.default,
+    aten.ge.Tensor, aten.gt.Tensor, aten.le.Tensor, aten.lt.Tensor,
+    aten.ge.Scalar, aten.gt.Scalar, aten.le.Scalar, aten.lt.Scalar,
 })  # fmt: skip
-"""Operators that move or order entries, which MIL defines for numbers alone."""
+"""Operators that move, order or compare entries, which MIL defines for numbers alone."""
 
 
 class TruthValuesAsNumbers(Rule[None]):
