@@ -168,7 +168,7 @@ def _source_path(file: str) -> str:
 
 
 def _pytest(*arguments: str, plugin: object | None = None) -> int:
-    quiet = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--no-summary", "--tb=no")
+    quiet = ("-q", "-p", "no:cacheprovider", "-n", "0", "--no-header", "--no-summary", "--tb=no")
     return int(pytest.main([*quiet, *arguments], plugins=[plugin] if plugin else []))
 
 
