@@ -113,6 +113,7 @@ class CoremlTarget:
 
         half = self.precision(options) == "fp16"
         pipeline = ct.PassPipeline.DEFAULT
+        pipeline.remove_passes(["common::use_reflection_padding"])  # takes `cat([x, x, x[:, :1]])` for padding of x
         if options.weights == "fp16" and not half:
             from tm_export.exporters.targets.coreml_narrow import NARROW_WEIGHTS
 

@@ -59,6 +59,8 @@ FLOATS: dict[str, Callable[[Tensor, Tensor], Any]] = {
         1 / x,
     ),
     "infinities": lambda x, y: (torch.isinf(x / (y > 0)), torch.isinf(x)),
+    "small probabilities": lambda x, y: ((40 * x).log_softmax(-1), (40 * y).log_softmax(1), x[0].log_softmax(0)),
+    "side by side": lambda x, y: (torch.cat([x, x, x[:, :1]], 1), torch.cat([y[:, :1], y], 1), torch.stack([x, x])),
     "leaky lines": lambda x, y: (F.prelu(x, y[0, :, 0]), F.prelu(x[0], y[0, 0, :1]), F.prelu(x[0], y[0, 0])),
     "single numbers": lambda x, y: (x.sum().abs().log(), y.sum().asinh(), (x.mean() > 0).float().log()),
     "angles": lambda x, y: (torch.atan2(x, y), torch.atan2(x, 0 * y), x.sinc(), x.asinh(), (x.abs() + 1).acosh()),

@@ -16,7 +16,7 @@ from tm_export.exporters.rules.coreml.linear import (
 from tm_export.exporters.rules.coreml.norms import GROUP_NORMS, NORMS, WIDE_NORMS
 from tm_export.exporters.rules.coreml.places import ADDITIONS, FOLDS, ROLLS, SINGLE_NUMBERS, WINDOWS
 from tm_export.exporters.rules.coreml.pooling import AVERAGES, MAX_POOLS
-from tm_export.exporters.rules.coreml.reductions import BEST_OF_ALL, PRODUCTS, RUNNING_SUMS, SPREADS_OF_ALL
+from tm_export.exporters.rules.coreml.reductions import BEST_OF_ALL, LOG_SOFTMAX, PRODUCTS, RUNNING_SUMS, SPREADS_OF_ALL
 from tm_export.exporters.rules.coreml.truth_values import WHETHER_NUMBERS, TruthValuesAsNumbers
 from tm_export.exporters.rules.padding import COREML_PADDING
 from tm_export.exporters.rules.resizing import ResizeByProducts
@@ -38,6 +38,7 @@ COREML_RULES: Final[tuple[Rule[Any], ...]] = (
     EARLY_LINES,
     PRELUS,
     PRODUCTS,
+    LOG_SOFTMAX,
     RUNNING_SUMS,
     BEST_OF_ALL,
     SPREADS_OF_ALL,

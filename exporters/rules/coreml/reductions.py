@@ -49,6 +49,23 @@ PRODUCTS: Final = WrittenOut(
 """Products, which coremltools' front end lacks."""
 
 
+def _log_softmax(x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
+    centred = x.to(dtype or x.dtype) - x.amax(dim, keepdim=True)
+    return centred - torch.log(torch.exp(centred).sum(dim, keepdim=True))
+
+
+def _plain_log_softmax(x: Tensor, dim: int, _half_to_float: bool) -> Tensor:
+    return _log_softmax(x, dim, None)
+
+
+LOG_SOFTMAX: Final = WrittenOut(
+    "coreml::log_softmax",
+    {aten.log_softmax.int: _log_softmax, aten._log_softmax.default: _plain_log_softmax},
+    unless=lambda node: "" if value_of(node).dim() else "a single number",
+)
+"""coremltools takes the logarithm of a softmax, which is 0 where it is small."""
+
+
 def _running_sum(x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
     dtype = dtype or (x.dtype if x.is_floating_point() else torch.int64)
     x = x.to(dtype)
