@@ -66,7 +66,9 @@ def check(
     assert len(blocks) == len(cuts) - 1
     got = run_pieces(blocks, tensors_of(program), inputs, hand_over)
     for one, other in zip(got, wanted, strict=True):
-        assert one.dtype == other.dtype and torch.equal(one, other)
+        # A piece gets contiguous values, of which some processors' products round otherwise than of a transposed view.
+        assert one.dtype == other.dtype
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
 DIFFERENT = ("vit_tome", "tomesd_unet", "vidtome", "prune_topk", "dpc_knn", "boolean_checkerboard", "pooled_kv")
