@@ -13,6 +13,7 @@ from tm_export.exporters.normalise.formulas import EXTREMES, FORMULAS
 from tm_export.exporters.normalise.masked_writes import ScatterInOrder, WriteByChoice
 from tm_export.exporters.normalise.memory import MEMORY
 from tm_export.exporters.normalise.names import rename_inputs
+from tm_export.exporters.normalise.pools import STRIDES
 from tm_export.exporters.normalise.promotion import (
     ADDED_NUMBERS,
     CONCATENATIONS,
@@ -49,6 +50,7 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     WHOLE_NUMBERS,
     FUNCTIONS,
     SIGNS,
+    STRIDES,
     ANGLES,
     BOUNDS,
     ADDED_NUMBERS,

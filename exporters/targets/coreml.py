@@ -119,9 +119,10 @@ class CoremlTarget:
 
             pipeline.append_pass(NARROW_WEIGHTS)
         precision = ct.transform.FP16ComputePrecision(_may_be_half) if half else ct.precision.FLOAT32
-        program = _spelled(decompose(function.program, _coremltools_knows), _RULES)
-        program = with_border(within_half(program) if half else program, function.signature.inputs)
+        program = function.program
         try:
+            program = _spelled(decompose(program, _coremltools_knows), _RULES)
+            program = with_border(within_half(program) if half else program, function.signature.inputs)
             return ct.convert(
                 program,
                 convert_to="mlprogram",

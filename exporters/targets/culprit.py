@@ -10,11 +10,11 @@ from typing import Final
 
 from torch import Tensor, fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import OutputKind, OutputSpec, TensorArgument
+from torch.export.graph_signature import InputSpec, OutputKind, OutputSpec, TensorArgument
 
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.retrace import with_graph
+from tm_export.exporters.retrace import placeholders_of, with_graph
 from tm_export.exporters.source import source_line
 from tm_export.exporters.targets.base import Function, Signature, Target, UnlocatedRefusal
 
@@ -73,8 +73,11 @@ def up_to(program: ExportedProgram, operators: Sequence[fx.Node]) -> ExportedPro
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(tuple(copies[node] for node in results))
     specs = [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(copies[node].name), None) for node in results]
-    module = fx.GraphModule(program.graph_module, graph)
-    return with_graph(program, module, program.graph_signature.input_specs, specs)
+    inputs = [  # by their names in the graph: a target that has tried it may have given them others
+        InputSpec(spec.kind, TensorArgument(copies[node].name), spec.target, spec.persistent)
+        for spec, node in zip(program.graph_signature.input_specs, placeholders_of(program.graph), strict=True)
+    ]
+    return with_graph(program, fx.GraphModule(program.graph_module, graph), inputs, specs)
 
 
 def _converts(target: Target, program: ExportedProgram, options: ExportOptions) -> bool:
