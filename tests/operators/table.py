@@ -97,7 +97,7 @@ def page(rows: Sequence[Row]) -> str:
     )
     return "".join((
         "# Operators\n\n",
-        "Made by `python benchmarks/operators.py --write`, which exports calls of each operator with drawn arguments\n",
+        "Made by `benchmarks/operators.py`, which exports calls of each operator with drawn arguments\n",
         "to each target and holds what runs against PyTorch. *native*: the target's converter is given the operator\n",
         "itself. *written out*: in others, by the rules here or by PyTorch's own decomposition. *in part*: of the\n",
         "calls tried, so many are right; the others are refused, or meet a limit of the target, as said below.\n",
