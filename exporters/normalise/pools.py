@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from torch import Tensor, fx, ops
+import torch
+from torch import Tensor, fx
 from torch._ops import OpOverload
 
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.rules.written_out import Formula, WrittenOut
 
-aten = ops.aten
+aten = torch.ops.aten
 
 
 def _with_stride(op: OpOverload) -> Formula:

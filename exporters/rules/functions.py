@@ -98,6 +98,13 @@ def _atan2(y: Tensor, x: Tensor) -> Tensor:
     return torch.where(_negative(y), -angle, angle)
 
 
+def prelu(x: Tensor, slope: Tensor) -> Tensor:
+    """max(x, 0) + slope · min(x, 0); several slopes lie along dimension 1."""
+    if slope.numel() > 1:
+        slope = slope.reshape(-1, *[1] * (x.dim() - 2))
+    return x.clamp(min=0) + slope * x.clamp(max=0)
+
+
 def hardswish(x: Tensor) -> Tensor:
     """x·clamp(x + 3, 0, 6)/6."""
     return x * torch.clamp(x + 3, 0, 6) * (1 / 6)

@@ -14,7 +14,6 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
-from tm_export.exporters.retrace import placeholders_of
 from tm_export.exporters.verify.captured_blocks import captured_block
 from tm_export.exporters.verify.eager import run_watched
 from tm_export.exporters.weights import WeightReader
@@ -46,9 +45,9 @@ def run_first_layers(
     None where there are no two layers of one kind, where what they compute is no single tensor, or where a part reads
     weights that are another's.
     """
+    reads = [str(name) for name in captured.graph_signature.user_inputs]
     for path in _second_layers(module):
         node = _result_of(captured, path)
-        reads = [each.name for each in placeholders_of(captured.graph) if each.name in _inputs_of(captured)]
         block = None if node is None else captured_block(captured, reads, [node.name])
         if block is None:
             continue
@@ -67,10 +66,6 @@ def _second_layers(module: nn.Module) -> list[str]:
         for path, part in lists
         if len(part) > LAYERS and len({type(each) for each in list(part)[:LAYERS]}) == 1
     ]
-
-
-def _inputs_of(program: ExportedProgram) -> frozenset[str]:
-    return frozenset(program.graph_signature.user_inputs)
 
 
 def _result_of(program: ExportedProgram, path: str) -> fx.Node | None:

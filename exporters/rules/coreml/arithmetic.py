@@ -12,7 +12,7 @@ from torch._ops import OpOverload
 
 from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.retrace import value_of
-from tm_export.exporters.rules.functions import FORMULAS, hardswish, rounded_to
+from tm_export.exporters.rules.functions import FORMULAS, hardswish, prelu, rounded_to
 from tm_export.exporters.rules.written_out import Formula, WrittenOut, as_tensor
 
 aten = torch.ops.aten
@@ -103,12 +103,6 @@ def _isinf(x: Tensor) -> Tensor:
     return x.abs() == math.inf
 
 
-def _prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """max(x, 0) + slope · min(x, 0), the slope along dimension 1."""
-    along = slope.reshape(-1, *[1] * (x.dim() - 2)) if x.dim() > 1 else slope
-    return torch.clamp(x, min=0.0) + along * torch.clamp(x, max=0.0)
-
-
 def _log(of: Callable[[Tensor], Tensor]) -> Formula:
     """Core ML's `log` adds 1e-45 to what it is of: of zero it is not infinite."""
     return lambda x: torch.where(x == 0, torch.full((), -math.inf, dtype=x.dtype), of(x))
@@ -147,7 +141,7 @@ FUNCTIONS: Final = WrittenOut("coreml::functions", {op: _on_arrays(each) for op,
 
 PRELUS: Final = WrittenOut(
     "coreml::prelus",
-    {aten.prelu.default: _prelu, aten._prelu_kernel.default: _prelu},
+    {aten.prelu.default: prelu, aten._prelu_kernel.default: prelu},
     unless=lambda node: "an image" if value_of(node).dim() == 4 else "",
 )
 """PReLU of anything but images."""

@@ -9,6 +9,7 @@ from torch import fx
 
 from tm_export.exporters.retrace import Values, arguments
 from tm_export.exporters.rules.base import No, Rule
+from tm_export.exporters.rules.functions import prelu
 
 aten = torch.ops.aten
 
@@ -36,7 +37,4 @@ class PReluByClamps(Rule[None]):
 
     def rewrite(self, node: fx.Node, match: None, values: Values) -> Any:
         """The slope along the channels, dimension 1."""
-        x, slope = values(tuple(arguments(node)))
-        if node.target is aten.prelu.default and slope.numel() > 1:
-            slope = slope.reshape(-1, *[1] * (x.dim() - 2))
-        return x.clamp(min=0) + slope * x.clamp(max=0)
+        return prelu(*values(tuple(arguments(node))))
