@@ -3,7 +3,8 @@
     python benchmarks/operators.py                             all operators, all targets; takes an hour
     python benchmarks/operators.py --target onnx aten.amax     operators whose names begin so
     python benchmarks/operators.py --journal FILE              goes on where an earlier run with the file stopped
-    python benchmarks/operators.py --journal FILE --write      writes the table in docs, if all is right or refused
+    python benchmarks/operators.py --journal FILE --write      writes what was tried into the table in docs, if all is
+                                                               right or refused
 
 The operators and the calls of each are those of tests/operators/. Calls of several are exported together, and one half
 after the other if that fails. Prints what is not right; the exit code is 1 if anything is wrong or crashes.
@@ -68,7 +69,8 @@ def main() -> int:
         print(f"{target:12} {verdict:8} {count:5} calls")
     failed = any(verdict in ("wrong", "crash") for _, verdict in counts)
     if asked.write and not failed:
-        table.write([_row_of_table(done[name, target]) for name in OPERATORS for target in table.TARGETS])
+        rows = {(row.operator, row.target): row for row in (*table.read(), *map(_row_of_table, done.values()))}
+        table.write([rows[name, target] for name in OPERATORS for target in table.TARGETS])
     return 1 if failed else 0
 
 

@@ -22,6 +22,7 @@ MOVEMENTS: Final = {
     for name, calls in {
         "alias.default": _each(("aten.alias.default(a)",)),
         "as_strided.default": _each(("a.as_strided((2, 3), (1, 4))", "a.as_strided((2, 2, 2), (12, 1, 1), 3)")),
+        "resize_.default": _each(("a.clone().resize_(2, 3)", "(a + 1).resize_(24)")),
         "cat.default": (
             *_each(
                 (
