@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from tm_export.exporters.bundle import Bundle, write_bundle
+from tm_export.exporters.capacity.stated import capacities_of
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.load_source import source_of
@@ -48,6 +49,7 @@ def export(
     seed: int = 0,
     block_budget: int | str | Mapping[str, int | str | None] | None = None,
     weights: Precision | None = None,
+    capacities: int | Mapping[str, int] | None = None,
     jobs: int = 1,
     verify: Extent = "all",
     resume: bool = True,
@@ -74,6 +76,8 @@ def export(
         block_budget: the most bytes that a block may take, its weights and activations together, as a number or
             such as "200MB"; None gives one block. A dict has one for each component that it names.
         weights: what weights are stored in, the precision unless given.
+        capacities: the most tokens that a selection by a mask, `x[mask]`, may choose; a dict has one for each line
+            that it names, such as `{"my_model.py:18": 48}`.
         jobs: how many conversions may run at a time.
         verify: `all` blocks and all of them together, or one block of each program that was `converted`.
         resume: go on where an interrupted export of the same stopped.
@@ -85,7 +89,9 @@ def export(
     by_component = block_budget if isinstance(block_budget, Mapping) else {}
     budgets = tuple((component, parse_block_budget(budget)) for component, budget in by_component.items())
     budget = None if isinstance(block_budget, Mapping) else parse_block_budget(block_budget)
-    options = ExportOptions(precision, backend, merge_lowering, seed, budget, weights, budgets)
+    options = ExportOptions(
+        precision, backend, merge_lowering, seed, budget, weights, budgets, capacities_of(capacities)
+    )
     effort = Effort(jobs, verify, resume)
     if isinstance(module, str):
         if example_inputs is not None:

@@ -6,8 +6,9 @@ import io
 import itertools
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,11 +16,14 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
+from tm_export.exporters.capacity.carry import carry
+from tm_export.exporters.capacity.returned import Room
+from tm_export.exporters.capacity.stated import NO_CAPACITIES, Capacities, line_of
 from tm_export.exporters.constants import fold_constants, fold_masks, mark_constants
 from tm_export.exporters.counts.as_eager import record, replay
 from tm_export.exporters.counts.claims import claims_of
-from tm_export.exporters.counts.trials import first_unproven
-from tm_export.exporters.errors import ConversionRefused, UsageError
+from tm_export.exporters.counts.trials import unproven
+from tm_export.exporters.errors import ConversionRefused, ExportError, UsageError
 from tm_export.exporters.rules.base import apply_rules
 from tm_export.exporters.rules.dropout import DropoutByMask
 from tm_export.exporters.source import source_line, source_of_error, whole_traces
@@ -32,6 +36,15 @@ _DATA_DEPENDENT = (
 )
 
 
+@dataclass(frozen=True)
+class Captured:
+    """A program, and where its outputs have room for more tokens than are in use, by the capacity of which lines."""
+
+    program: ExportedProgram
+    rooms: tuple[Room, ...] = ()
+    capacities: Mapping[str, int] = field(default_factory=dict)
+
+
 def capture(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0) -> ExportedProgram:
     """Capture `module` as a functional ATen program.
 
@@ -41,22 +54,33 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0
     Raises `UsageError` if the module does not run on the inputs, and `ConversionRefused`, with the user's
     source line, if a shape depends on data.
     """
+    return capture_in_room(module, example_inputs, seed, NO_CAPACITIES).program
+
+
+def capture_in_room(
+    module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int, capacities: Capacities
+) -> Captured:
+    """The same, with room for a stated number of tokens where a selection by a mask chooses as many as data say.
+
+    Raises `UsageError` for a capacity that is too small for the example inputs, or of a line that selects nothing.
+    """
     check_example_inputs(example_inputs)
     with torch.no_grad(), _quiet(), _unharmed(module), whole_traces():
         module.eval()
         try:
-            program = _export(module, example_inputs)
-            reads_values = _has_open_shapes(program)
+            captured = Captured(_export(module, example_inputs))
+            reads_values = _has_open_shapes(captured.program) or bool(capacities.by_line)
         except Exception as error:
             if _is_streamed(module):
                 raise _explain(error, module) from error
             reads_values = True
         if reads_values and not _is_streamed(module):
-            program = _capture_as_eager(module, example_inputs, seed)
+            captured = _capture_as_eager(module, example_inputs, seed, capacities)
+    program = captured.program
     program, _ = apply_rules(mark_constants(program), (DropoutByMask(),))  # draws what eager draws, in its order
     program = fold_masks(fold_constants(program, seed))
     refuse_data_dependent_shapes(program)
-    return without_assertions(program)
+    return replace(captured, program=without_assertions(program))
 
 
 def _export(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProgram:
@@ -66,28 +90,50 @@ def _export(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedPr
     return program
 
 
-def _capture_as_eager(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int) -> ExportedProgram:
+def _capture_as_eager(
+    module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int, capacities: Capacities
+) -> Captured:
     """Capture with the values that Python reads while the module runs in eager, and hold each of them true.
 
-    What is captured so is what eager does: libraries that do something else under export are not told of it.
+    What is captured so is what eager does: libraries that do something else under export are not told of it. Where the
+    count of a selection does not hold, it gets the capacity that is stated for all, and the module is captured anew.
     """
+    by_line = dict(capacities.by_line)
+    while True:
+        program, selecting = _captured_by_recording(module, example_inputs, seed, by_line)
+        open_claims, tried = unproven(program), set(by_line)
+        if not open_claims:
+            break
+        for claim in open_claims:
+            line = line_of(claim.where)
+            if capacities.everywhere is None or line in tried or line not in selecting:
+                raise _data_dependent(claim.where, claim.what)
+            by_line[line] = capacities.everywhere
+    program, rooms = carry(program)
+    refuse_data_dependent_shapes(program)
+    return Captured(program, rooms, {line: room for line, room in by_line.items() if line in selecting})
+
+
+def _captured_by_recording(
+    module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int, capacities: Mapping[str, int]
+) -> tuple[ExportedProgram, frozenset[str]]:
+    """The program, whose claims are to be proven, and the lines that select by a mask."""
     try:
         with _unharmed(module):
-            values = record(module, example_inputs, seed)
+            recorded = record(module, example_inputs, seed, capacities)
+    except ExportError:
+        raise
     except Exception as error:
         raise _explain(error, module) from error
-    replay(module, values, seed)
-    try:
-        program = _export(module, example_inputs)
-    except Exception as error:
-        raise _untraceable(error, module) from error
-    readings = sum(not isinstance(value, Tensor) for value in values)
+    with _unharmed(module):
+        replay(module, recorded.values, seed, capacities)
+        try:
+            program = _export(module, example_inputs)
+        except Exception as error:
+            raise _untraceable(error, module) from error
+    readings = sum(not isinstance(value, Tensor) for value in recorded.values)
     assert len(claims_of(program.graph)) == readings, "each reading leaves a claim"
-    unproven = first_unproven(program)
-    if unproven is not None:
-        raise _data_dependent(unproven.where, unproven.what)
-    refuse_data_dependent_shapes(program)
-    return program
+    return program, recorded.selecting
 
 
 def _is_streamed(module: nn.Module) -> bool:
@@ -160,7 +206,8 @@ def refuse_data_dependent_shapes(program: ExportedProgram) -> None:
 def _data_dependent(where: str, what: str) -> ConversionRefused:
     return ConversionRefused(
         f"a shape or a branch depends on data{f' at {where}' if where else ''} ({what}). A phone needs static shapes: "
-        "choose a fixed number of tokens (topk with a constant k), or state a capacity and mask what is not used"
+        "choose a fixed number of tokens (topk with a constant k), or give a selection by a mask room for the most "
+        f"that it may choose (--capacity {line_of(where) or 'file.py:18'}=48)"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from tm_export.exporters.capacity.stated import NO_CAPACITIES, Capacities
 from tm_export.exporters.errors import UsageError
 from tm_export.runtime.units import SizeError, parse_budget
 
@@ -45,7 +46,8 @@ class ExportOptions:
     `seed` fixes random choices made inside the model, such as a random split of tokens. `block_budget` bounds the
     bytes of each block, its weights and activations together; None gives one block. `component_budgets` are those of
     components that have one of their own. `weights` is what they are stored in, the precision unless given: fp16 under
-    fp32 halves the files and changes nothing else.
+    fp32 halves the files and changes nothing else. `capacities` are the most tokens that selections by a mask may
+    choose.
     """
 
     precision: Precision | None = None
@@ -55,6 +57,7 @@ class ExportOptions:
     block_budget: int | None = None
     weights: Precision | None = None
     component_budgets: tuple[tuple[str, int | None], ...] = ()
+    capacities: Capacities = NO_CAPACITIES
 
     def __post_init__(self) -> None:
         """Refuse values outside the lists above, and a budget that nothing fits."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
 
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capacity.returned import with_room
+from tm_export.exporters.capacity.stated import Capacities
+from tm_export.exporters.capture import Captured, capture, capture_in_room
 from tm_export.exporters.describe import signature_of
-from tm_export.exporters.errors import UsageError
+from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.liveness import liveness_of, weight_bytes, weight_keys
 from tm_export.exporters.narrow import is_narrowed, rounded
 from tm_export.exporters.normalise import normalise
@@ -102,6 +105,8 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
             if component.weights is None:
                 checks[name] = _checked(component, name, captured, raised[name], options, own)
                 source_parity += checks[name].records
+                if options.capacities:
+                    _refuse_read_capacities(component.name, name, checks[name].records)
             else:
                 if component.twin is not None and name in component.twin[1].variants:
                     source_parity += _checked_twin(*component.twin, name, options).records
@@ -153,27 +158,64 @@ def _as_written(
     What a variant writes besides what it returns is known when it is captured; it is then captured anew, with that as
     inputs and outputs.
     """
-    programs, stages = _capture_variants(component, options, report)
-    interface = interface_of(programs, [value for name in programs for value in component.inputs_of(name)])
-    if interface.is_plain:
-        return component, programs, stages
-    component = as_artifact(component, interface)
-    report.say(f"{component.name}: {said(interface, component.state)}")
-    programs, again = _capture_variants(component, options, report)
-    return component, programs, [*stages, *again]
+    captured, stages = _capture_variants(component, options, report)
+    further = len(next(iter(captured.values())).rooms)
+    example_inputs = [value for name in captured for value in component.inputs_of(name)]
+    interface = interface_of(_programs(captured), example_inputs, further)
+    if not interface.is_plain:
+        component = as_artifact(component, interface)
+        report.say(f"{component.name}: {said(interface, component.state)}")
+        captured, again = _capture_variants(component, options, report)
+        stages += again
+    if options.capacities:
+        component = _with_room(component, captured, options.capacities, report)
+    return component, _programs(captured), stages
+
+
+def _programs(captured: Mapping[str, Captured]) -> dict[str, ExportedProgram]:
+    return {name: each.program for name, each in captured.items()}
+
+
+def _with_room(
+    component: ComponentSource, captured: Mapping[str, Captured], capacities: Capacities, report: Progress
+) -> ComponentSource:
+    """The component whose modules return as many tokens as there is room for, as its programs do.
+
+    Raises `UsageError` for a capacity of a line that selects nothing, and for variants whose outputs differ by it.
+    """
+    lines = {line: room for each in captured.values() for line, room in each.capacities.items()}
+    for line, _ in capacities.by_line:
+        if line not in lines:
+            raise UsageError(
+                f"--capacity is given for {line}, where {component.name} selects nothing by a mask: give it for a line "
+                "that a refusal names, or for all of them (--capacity 48)"
+            )
+    (first, one), *others = captured.items()
+    for name, other in others:
+        if [room.output for room in other.rooms] != [room.output for room in one.rooms]:
+            raise UsageError(
+                f"variants {first!r} and {name!r} of {component.name} select tokens for other outputs: give both the "
+                "same selections, or export them as models of their own"
+            )
+    for line, room in lines.items():
+        report.say(f"{component.name}: {line} has room for {room} tokens; of more, the first are taken")
+    if not one.rooms:
+        return component
+    returned = sum(spec.kind is OutputKind.USER_OUTPUT for spec in one.program.graph_signature.output_specs)
+    return with_room(component, one.rooms, lines, returned - len(one.rooms))
 
 
 def _capture_variants(
     component: ComponentSource, options: ExportOptions, report: Progress
-) -> tuple[dict[str, ExportedProgram], list[StageRecord]]:
-    programs: dict[str, ExportedProgram] = {}
+) -> tuple[dict[str, Captured], list[StageRecord]]:
+    captured: dict[str, Captured] = {}
     stages: list[StageRecord] = []
     for name, build in component.variants.items():
         watch = Stopwatch(component.name, name, report)
         with watch.stage("capture"):
-            programs[name] = capture(build(), component.inputs_of(name), options.seed)
+            captured[name] = capture_in_room(build(), component.inputs_of(name), options.seed, options.capacities)
         stages += watch.records
-    return programs, stages
+    return captured, stages
 
 
 def _checked(
@@ -202,6 +244,19 @@ def _checked(
         gate_for("fp32", coarsest),
         rounded if options.weights == "fp16" else None,
     )
+
+
+def _refuse_read_capacities(component: str, variant: str, records: Sequence[ParityRecord]) -> None:
+    """Raise `ConversionRefused` if a program with room for more tokens is not the module's.
+
+    What was captured has the capacity wherever Python asks how many tokens there are, and follows every operator but
+    that: nothing else of a module is lost on the way.
+    """
+    if any(record.engine == CAPTURED and not record.passed for record in records):
+        raise ConversionRefused(
+            f"{component} {variant} computes with the number of tokens behind a selection with a capacity (x.shape[0], "
+            "len(x), numel), which is the capacity in the artifact: compute it from the mask, mask.sum()"
+        )
 
 
 def _first_layers(

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from tm_export.exporters.capacity.stated import parse_capacities
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.options import (
     Backend,
@@ -129,6 +130,14 @@ def _parse(
             rich_help_panel=_HOW,
         ),
     ] = None,
+    capacity: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[FILE.py:LINE=]N",
+            help="Give a selection by a mask, x[mask], room for at most N tokens; may be repeated.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     jobs: Annotated[
         int, typer.Option(help="Conversions that run at a time; each takes memory.", rich_help_panel=_HOW)
     ] = 1,
@@ -163,12 +172,13 @@ def _parse(
     ] = False,
 ) -> Request:
     budget, component_budgets = parse_block_budgets(block_budget or ())
+    capacities = parse_capacities(capacity or ())
     return Request(
         model=model,
         components=tuple(dict.fromkeys(component or ())),
         targets=tuple(dict.fromkeys(target or ())),
         out=out,
-        options=ExportOptions(precision, backend, merge_lowering, seed, budget, weights, component_budgets),
+        options=ExportOptions(precision, backend, merge_lowering, seed, budget, weights, component_budgets, capacities),
         effort=Effort(jobs, verify, resume),
         checkpoint=checkpoint,
         size=ModelSize(frames, None if frame_size is None else _pixels(frame_size), max_tokens),

@@ -25,6 +25,7 @@ from torch.export import ExportedProgram, ModuleCallEntry
 from torch.export.graph_signature import (
     ExportGraphSignature,
     InputSpec,
+    OutputKind,
     OutputSpec,
     TensorArgument,
 )
@@ -82,6 +83,7 @@ class _Retracer(fx.Interpreter):
     def __init__(self, graph_module: fx.GraphModule, translate: Translator) -> None:
         # A translator may look up values behind a node, so none is dropped early. They are fakes: no memory.
         super().__init__(graph_module, garbage_collect_values=False)
+        self.extra_traceback = False  # an error's message is for the user
         self._translate = translate
 
     def run(self, *args: Any, **options: Any) -> Any:
@@ -162,7 +164,8 @@ def note_captured(program: ExportedProgram) -> None:
 def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
     """Return `program` with every node replaced by what `translate` makes of it.
 
-    Inputs, parameters, buffers and their names stay; the outputs keep their order.
+    Inputs, parameters, buffers and their names stay; the outputs keep their order. What a translator returns behind the
+    outputs is returned, too.
     """
     old_placeholders = placeholders_of(program.graph)
     examples = [node.meta["val"] for node in old_placeholders]
@@ -188,8 +191,10 @@ def retrace(program: ExportedProgram, translate: Translator) -> ExportedProgram:
     output.args = (tuple(results),)
     output_specs = [
         OutputSpec(spec.kind, TensorArgument(value.name), spec.target)
-        for spec, value in zip(program.graph_signature.output_specs, results, strict=True)
+        for spec, value in zip(program.graph_signature.output_specs, results, strict=False)
     ]
+    further = results[len(output_specs) :]
+    output_specs += [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(value.name), None) for value in further]
     return with_graph(program, traced, program.graph_signature.input_specs, output_specs)
 
 

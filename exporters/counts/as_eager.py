@@ -6,6 +6,9 @@ traced; each reading gives what was recorded and leaves a claim in the graph tha
 decides about the claims: a value that follows from constants, weights or a choice of k is as recorded, one that
 follows from data is not.
 
+A selection whose line has a capacity is not recorded: it chooses as many as there is room for, and its positions are
+marked with how many of them are in use.
+
 Random draws are recorded as well, and are constants of the trace. The module is told that nothing is being exported:
 libraries otherwise do something else than in eager (transformers builds masks that it would leave out).
 """
@@ -13,8 +16,9 @@ libraries otherwise do something else than in eager (transformers builds masks t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from unittest import mock
 
@@ -25,9 +29,12 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from tm_export.exporters.capacity.places import IN_USE
+from tm_export.exporters.capacity.stated import line_of
 from tm_export.exporters.counts.claims import claim
 from tm_export.exporters.counts.positions import Chosen, positions
 from tm_export.exporters.counts.readings import DRAWS, READINGS, first_number
+from tm_export.exporters.errors import UsageError
 from tm_export.exporters.source import source_of_call
 
 
@@ -39,6 +46,9 @@ class Notes(Protocol):
 
     def drawn(self, draw: Callable[[], Tensor]) -> Tensor:
         """What a random operator draws."""
+
+    def in_use(self, positions: Tensor, count: Tensor) -> Tensor:
+        """The positions of a selection with a capacity, the first `count` of which are in use."""
 
 
 class Recorded:
@@ -57,6 +67,15 @@ class Recorded:
         result = draw()
         self.values.append(result.detach().clone())
         return result
+
+    def in_use(self, positions: Tensor, count: Tensor) -> Tensor:
+        """Those positions; raises `UsageError` if there are too few for what is chosen."""
+        if int(count) > positions.shape[-1]:
+            raise UsageError(
+                f"{source_of_call()} chooses {int(count)} tokens of the example inputs, and its capacity is "
+                f"{positions.shape[-1]}: give it more"
+            )
+        return positions
 
 
 class Replayed:
@@ -77,13 +96,22 @@ class Replayed:
         constant: Tensor = torch.ops.aten.clone.default(next(self._values))
         return constant
 
+    def in_use(self, positions: Tensor, count: Tensor) -> Tensor:
+        """The positions, marked."""
+        marked: Tensor = IN_USE(positions, count)
+        return marked
+
 
 class AsEager(TorchFunctionMode):
-    """Runs a module with `notes` for every value that Python reads."""
+    """Runs a module with `notes` for every value that Python reads, and `capacities` by line.
 
-    def __init__(self, notes: Notes, seed: int) -> None:
+    `selecting` are the lines that were found to select by a mask.
+    """
+
+    def __init__(self, notes: Notes, seed: int, capacities: Mapping[str, int]) -> None:
         super().__init__()
-        self._notes, self._seed = notes, seed
+        self._notes, self._seed, self._capacities = notes, seed, capacities
+        self.selecting: set[str] = set()
         self._generators: dict[torch.Generator, torch.Generator] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -104,6 +132,10 @@ class AsEager(TorchFunctionMode):
 
     def chosen(self, mask: Tensor, what: str) -> Chosen:
         """The positions that a mask chooses: by row if every row has as many."""
+        line = line_of(source_of_call())
+        self.selecting.add(line)
+        if line in self._capacities:
+            return self._chosen_in_room(mask, self._capacities[line])
         size = mask.shape[-1]
         by_row = mask.reshape(-1, size)
         counts = self._recorded_counts(by_row, what)
@@ -111,6 +143,11 @@ class AsEager(TorchFunctionMode):
         if len(set(counts)) == 1:
             return Chosen(positions(by_row, counts[0]), shape)
         return Chosen(positions(mask.reshape(1, -1), sum(counts)), shape)
+
+    def _chosen_in_room(self, mask: Tensor, capacity: int) -> Chosen:
+        flat = mask.reshape(1, -1)
+        first = positions(flat, min(capacity, flat.shape[1]))
+        return Chosen(self._notes.in_use(first, flat.sum()), tuple(mask.shape))
 
     def _recorded_counts(self, mask_RN: Tensor, what: str) -> list[int]:
         counts: list[int] = self.value(mask_RN.sum(1), what)
@@ -130,22 +167,36 @@ class AsEager(TorchFunctionMode):
         return self._generators[generator]
 
 
-def record(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int) -> list[Any]:
-    """Run the module in eager and return what Python read and what was drawn, in order."""
+@dataclass(frozen=True)
+class Recording:
+    """What Python read and what was drawn, in order, and the lines (`file.py:18`) that select by a mask."""
+
+    values: list[Any]
+    selecting: frozenset[str]
+
+
+def record(
+    module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int, capacities: Mapping[str, int]
+) -> Recording:
+    """Run the module in eager; lines with a capacity choose as many as there is room for.
+
+    Raises `UsageError` if a line chooses more than its capacity, and whatever the module raises.
+    """
     notes = Recorded()
-    with torch.random.fork_rng(devices=()), torch.no_grad(), AsEager(notes, seed):
+    mode = AsEager(notes, seed, capacities)
+    with torch.random.fork_rng(devices=()), torch.no_grad(), mode:
         torch.manual_seed(seed)
         module(*example_inputs)
-    return notes.values
+    return Recording(notes.values, frozenset(mode.selecting))
 
 
-def replay(module: nn.Module, values: list[Any], seed: int) -> None:
+def replay(module: nn.Module, values: list[Any], seed: int, capacities: Mapping[str, int]) -> None:
     """Have the module's forward run on recorded values from now on: its attribute `forward` is another one."""
     forward = module.forward
 
     @functools.wraps(forward)
     def replayed(*args: Any, **kwargs: Any) -> Any:
-        with _one_reading_for_a_list(), _nothing_is_exported(), AsEager(Replayed(values), seed):
+        with _one_reading_for_a_list(), _nothing_is_exported(), AsEager(Replayed(values), seed, capacities):
             return forward(*args, **kwargs)
 
     module.forward = replayed

@@ -32,11 +32,11 @@ _ROTATIONS: Final = 1024
 _DRAWS: Final = 48
 
 
-def first_unproven(program: ExportedProgram) -> Claim | None:
-    """The first claim of a captured program that does not hold for every input, if there is one."""
+def unproven(program: ExportedProgram) -> list[Claim]:
+    """The claims of a captured program that do not hold for every input, in the order in which they were made."""
     claims = claims_of(program.graph)
     if not claims:
-        return None
+        return []
     fixed = _fixed_values(program)
     needed = _ancestors([claim.condition for claim in claims])
     nodes = [node for node in program.graph.nodes if node in needed and node.op == "call_function"]
@@ -55,7 +55,7 @@ def first_unproven(program: ExportedProgram) -> Claim | None:
             open_claims = [claim for claim in open_claims if claim.condition not in failed]
             if not open_claims:
                 break
-    return next((claim for claim in claims if claim.condition in refuted), None)
+    return [claim for claim in claims if claim.condition in refuted]
 
 
 def _holds(condition: Any) -> bool:

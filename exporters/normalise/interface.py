@@ -40,8 +40,13 @@ class Interface:
         return not (self.buffers or self.inputs or self.has_other_floats)
 
 
-def interface_of(programs: Mapping[str, ExportedProgram], example_inputs: Sequence[Tensor]) -> Interface:
-    """What captured variants of a component take, give and write, all of them together."""
+def interface_of(
+    programs: Mapping[str, ExportedProgram], example_inputs: Sequence[Tensor], further: int = 0
+) -> Interface:
+    """What captured variants of a component take, give and write, all of them together.
+
+    The last `further` outputs of a program are not the module's own.
+    """
     specs = [spec for program in programs.values() for spec in program.graph_signature.output_specs]
     written = [str(spec.target) for spec in specs if spec.kind is OutputKind.BUFFER_MUTATION]
     first = next(iter(programs.values()))
@@ -50,7 +55,7 @@ def interface_of(programs: Mapping[str, ExportedProgram], example_inputs: Sequen
     return Interface(
         buffers=tuple(dict.fromkeys(written)),
         inputs=tuple(sorted({i for program in programs.values() for i in _written_inputs(program)})),
-        returned=returned,
+        returned=returned - further,
         has_other_floats=any(_outside(value).dtype is not value.dtype for value in crossing),
     )
 
