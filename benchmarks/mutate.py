@@ -34,16 +34,20 @@ from mutants import Mutant, codes, mutants_of, with_first_statement
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RULES: Final = ("raise_best", "raise_gather", "raise_indexing", "raise_order", "raise_pairs", "raise_scatter")
+OPERATORS: Final = "operators/test_operators.py"
 TESTS: Final[Mapping[str, Sequence[str]]] = {
-    "exporters/rules/xnnpack/": ("exporters/test_xnnpack_rules.py",),
-    "exporters/rules/coreml/": ("exporters/test_coreml_rules.py", "exporters/test_coreml_border.py"),
+    "exporters/rules/xnnpack/": ("exporters/test_xnnpack_rules.py", OPERATORS),
+    "exporters/rules/coreml/": ("exporters/test_coreml_rules.py", "exporters/test_coreml_border.py", OPERATORS),
     "exporters/rules/": (
         *(f"exporters/test_{rule}.py" for rule in RULES),
         *(f"exporters/test_{name}.py" for name in ("uniform", "spelling", "bounds", "distinct")),
         *(f"exporters/test_{name}.py" for name in ("integers", "executorch_rules", "onnx_rules")),
         *(f"exporters/test_{name}.py" for name in ("xnnpack_rules", "draws")),
+        OPERATORS,
     ),
-    "exporters/normalise/": ("exporters/test_normalise.py",),
+    "exporters/normalise/": ("exporters/test_normalise.py", OPERATORS),
+    "exporters/capacity/": ("exporters/test_capacity.py",),
+    "exporters/counts/": ("exporters/test_counts.py",),
     "exporters/lowering/": (
         *(f"exporters/test_{name}.py" for name in ("lowering_forms", "forms_read_twice", "distinct", "bounds")),
         "exporters/test_rule_programs.py",

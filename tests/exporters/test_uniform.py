@@ -52,6 +52,7 @@ UNIFORM: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "arithmetic": (lambda i: (2 * i[:, :, None].expand(-1, -1, 5) + 1) % 7, 2),
     "arithmetic of two": (lambda i: i[:, :, None].expand(-1, -1, 5) + torch.arange(3)[:, None], 2),
     "arithmetic with fewer dimensions": (lambda i: i[:, :, None].expand(-1, -1, 5) + i[0, 0], 2),
+    "arithmetic with fewer dimensions first": (lambda i: i[0, 0] + i[:, :, None].expand(-1, -1, 5), 2),
     "gather along another": (
         lambda i: i[:, :, None].expand(-1, -1, 5).gather(1, i[:, :1, None].expand(-1, 1, 5) % 3),
         2,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import table
+from calls import Call
 from limits import LIMITS
 from registry import NOT_FORWARD, OPERATORS, core_operators
-from trial import outcome_of
+from trial import hold_rewriting, outcome_of
 
 from tm_export.exporters.targets.base import find_target
 
 ROWS = table.read()
+TOGETHER = 64
+"""Calls that are rewritten in one program."""
 
 
 def test_every_operator_of_the_core_set_is_tried() -> None:
@@ -38,6 +41,20 @@ def test_a_call_of_each_operator_is_right_where_the_table_says_so(target: str) -
     }
     calls = tuple(each for each in right.values() if each is not None)[::5]
     assert outcome_of(calls, find_target(target)).verdict == "right"
+
+
+def calls_right_everywhere() -> list[tuple[Call, ...]]:
+    """All calls that every target computes rightly, so many to a program."""
+    others = {(row.operator, call) for row in ROWS for call, _ in (*row.refused, *row.limits)}
+    calls = [each for name, own in OPERATORS.items() for each in own if (name, str(each)) not in others]
+    return [tuple(calls[i : i + TOGETHER]) for i in range(0, len(calls), TOGETHER)]
+
+
+@pytest.mark.parametrize("calls", calls_right_everywhere(), ids=lambda calls: str(calls[0]))
+def test_calls_compute_the_same_as_each_target_has_them_written(calls: tuple[Call, ...]) -> None:
+    """All of them, run by PyTorch: it is the rules that are tried here, and no converter."""
+    for target in table.TARGETS:
+        hold_rewriting(calls, find_target(target))
 
 
 @pytest.mark.parametrize("target", table.TARGETS)

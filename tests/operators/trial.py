@@ -24,7 +24,7 @@ from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.rewrite import raise_merges
 from tm_export.exporters.targets.base import Function, Signature, Target
 from tm_export.exporters.targets.culprit import emit_or_name
-from tm_export.exporters.verify.artifact import run_artifact
+from tm_export.exporters.verify.artifact import run_artifact, run_lowered
 from tm_export.exporters.verify.gates import gate_for
 from tm_export.exporters.verify.replay import replay
 from tm_export.runtime import manifest
@@ -89,6 +89,13 @@ def outcome_of(calls: tuple[Call, ...], target: Target) -> Outcome:
         return Outcome("limit", limit) if limit else Outcome("wrong", str(error))
     except Exception as error:
         return _refused(error)
+
+
+def hold_rewriting(calls: tuple[Call, ...], target: Target) -> None:
+    """Raise `OtherNumbers` if the calls as the target has them written do not compute what PyTorch does."""
+    lowered = lower(raised_of(calls), target, OPTIONS).program
+    for seed in SEEDS:
+        _hold(calls, run_lowered(lowered, inputs_of(calls, seed)), expected_of(calls, seed))
 
 
 def _refused(error: Exception) -> Outcome:
