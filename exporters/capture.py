@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, fx, nn
@@ -203,11 +203,15 @@ def refuse_data_dependent_shapes(program: ExportedProgram) -> None:
             raise _data_dependent(source_line(node), str(node.target))
 
 
+_SELECTIONS: Final = ("a selection by a mask", "nonzero", "argwhere", "masked_select", "where")
+
+
 def _data_dependent(where: str, what: str) -> ConversionRefused:
+    selects = any(selection in what for selection in _SELECTIONS)
+    room = f", or give this selection room for the most that it may choose (--capacity {line_of(where)}=48)"
     return ConversionRefused(
         f"a shape or a branch depends on data{f' at {where}' if where else ''} ({what}). A phone needs static shapes: "
-        "choose a fixed number of tokens (topk with a constant k), or give a selection by a mask room for the most "
-        f"that it may choose (--capacity {line_of(where) or 'file.py:18'}=48)"
+        f"choose a fixed number of tokens (topk with a constant k){room if where and selects else ''}"
     )
 
 

@@ -31,7 +31,8 @@ def test_the_message_names_the_line_and_what_to_do(name: str) -> None:
     assert LINES[name] in line
     assert line.strip() in message
     assert "a fixed number of tokens (topk with a constant k)" in message
-    assert "state a capacity and mask" in message
+    selects = name in ("threshold", "nonzero", "masked_select")
+    assert (f"(--capacity data_dependent.py:{found[1]}=48)" in message) == selects
     assert refused.value.exit_code is ExitCode.REFUSED
 
 
