@@ -9,10 +9,10 @@ from typing import Any, Final
 import torch
 from torch import fx
 
-from tm_export.exporters.arguments import bound_arguments
+from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.constants import constant_of
 from tm_export.exporters.dialect import DECISIONS, GATHER_ROWS, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
-from tm_export.exporters.retrace import arguments, is_float, value_of
+from tm_export.exporters.retrace import arguments, is_float, slice_of, value_of
 from tm_export.exporters.token_axis import Axis, axes_behind, einsum_letters
 
 aten = torch.ops.aten
@@ -29,6 +29,7 @@ _ON_THE_WAY: Final = _VIEWS | {aten.cat.default, aten.div.Tensor, aten.mul.Tenso
 """What follows a move and still belongs to it: views, the parts put together, a division by sizes."""
 
 PRODUCTS: Final = {aten.matmul.default, aten.bmm.default, aten.mm.default, aten.einsum.default}
+WEIGHED_SUMS: Final = (aten.add.Tensor, aten.sum.dim_IntList)
 _MIXING: Final = PRODUCTS | {
     aten.linear.default, aten.addmm.default, aten.baddbmm.default, aten.scaled_dot_product_attention.default,
 }  # fmt: skip
@@ -86,10 +87,11 @@ class _Rows:
 
 
 def product_move_of(node: fx.Node) -> Move | None:
-    """The move that a matrix product is: of a one-hot matrix that follows from decisions, times rows of tokens.
+    """The move that a matrix product is: of a matrix that says where tokens go, times rows of tokens.
 
-    Merging written as a product, as Token Transforming and k-means have it: [n, N] of where each token goes, times the
-    tokens [N, C]. A product with what was computed from tokens otherwise is none: attention is one of those.
+    Merging written as a product, as Token Transforming, ToMA and k-means have it: [n, N] of where each token goes,
+    times the tokens [N, C]. The matrix follows from decisions, or it weighs the tokens by their own products with fewer
+    of them. A product with what was computed from tokens otherwise is none: attention is one of those.
     """
     if node.target not in PRODUCTS:
         return None
@@ -102,24 +104,92 @@ def product_move_of(node: fx.Node) -> Move | None:
     return _move(node, [_origin(tokens, 1)], _ends(_Rows((_with_what_was_there(node), end), 1), _ON_THE_WAY))
 
 
+def weighed_move_of(node: fx.Node) -> Move | None:
+    """The move that a weighed sum of neighbours is, without a product::
+
+    a * x[:, ::2] + b * x[:, 1::2]                          each half of all rows, with a weight of its own
+    (w.softmax(2) * x.unflatten(1, (N // 4, 4))).sum(2)     rows in groups, whose weights sum to one
+    """
+    if node.target not in WEIGHED_SUMS:
+        return None
+    axis = _halves_summed(node) if node.target is aten.add.Tensor else _groups_summed(node)
+    shape = value_of(node).shape
+    if axis is None or axis[1] >= len(shape) - 1 or shape[-1] == 1:  # channels, sizes, or scores
+        return None
+    return _move(node, [_origin(axis, 1)], _ends(_Rows((node, axis[1]), 1), _ON_THE_WAY))
+
+
+def _halves_summed(node: fx.Node) -> Axis | None:
+    factors = [_factors(term) for term in node.all_input_nodes]
+    if len(factors) != 2 or not all(factors):
+        return None
+    cuts = [[slice_of(each) for each in own if each.target is aten.slice.Tensor] for own in factors]
+    for one in cuts[0]:
+        for other in cuts[1]:
+            covers = one.step == other.step == 2 and {one.start, other.start} == {0, 1}
+            if covers and one.source is other.source and one.dim == other.dim and len(one) == len(other):
+                return one.source, one.dim
+    return None
+
+
+def _groups_summed(node: fx.Node) -> Axis | None:
+    if node.target is not aten.sum.dim_IntList:
+        return None
+    dims: list[int] = bound_arguments(node)["dim"] or []
+    if len(dims) != 1:
+        return None
+    product = bound_arguments(node)["self"]
+    rank = value_of(product).dim()
+    dim = from_front(dims[0], rank)
+    for tokens in _factors(product):
+        others = [each for each in _factors(product) if each is not tokens]
+        is_cut = tokens.target in _RESHAPES | {aten.unflatten.int} and value_of(tokens).dim() == rank and dim > 0
+        if not is_cut or not any(_sums_to_one(each, dim - rank) for each in others):
+            continue
+        source = tokens.all_input_nodes[0]
+        rows = value_of(tokens).shape[dim - 1] * value_of(tokens).shape[dim]
+        if value_of(source).dim() == rank - 1 and value_of(source).shape[dim - 1] == rows:
+            return source, dim - 1
+    return None
+
+
+def _factors(node: fx.Node) -> list[fx.Node]:
+    return list(node.all_input_nodes) if node.target is aten.mul.Tensor else []
+
+
+def _sums_to_one(node: fx.Node, dim: int) -> bool:
+    """Whether weights are a softmax along a dimension, counted from the last."""
+    while node.target in (aten.unsqueeze.default, aten.expand.default):
+        if node.target is aten.unsqueeze.default:
+            rank = value_of(node).dim()
+            added = from_front(bound_arguments(node)["dim"], rank) - rank
+            dim += 1 if added > dim else 0
+        node = node.all_input_nodes[0]
+    is_softmax = node.target in (aten.softmax.int, aten._softmax.default)
+    return is_softmax and from_front(bound_arguments(node)["dim"], value_of(node).dim()) == value_of(node).dim() + dim
+
+
 def _of_matmul(node: fx.Node) -> tuple[Axis, int, int] | None:
     """The tokens by the dimension that counts them, that of their channels, and what counts rows of the result."""
     left, right = arguments(node)[:2]
     ranks = [value_of(value).dim() for value in (left, right, node)]
     if min(ranks) < 2:
         return None
-    if _is_assignment(left) and not _is_assignment(right):
+    if _assigns(left, right) and not _assigns(right, left):
         return (right, ranks[1] - 2), ranks[1] - 1, ranks[2] - 2
-    if _is_assignment(right) and not _is_assignment(left):
+    if _assigns(right, left) and not _assigns(left, right):
         return (left, ranks[0] - 1), ranks[0] - 2, ranks[2] - 1
     return None
 
 
 def _of_einsum(node: fx.Node) -> tuple[Axis, int, int] | None:
     letters, operands = einsum_letters(node), arguments(node)[1]
-    if letters is None or len(operands) != 2 or _is_assignment(operands[0]) is _is_assignment(operands[1]):
+    if letters is None or len(operands) != 2:
         return None
-    at = int(_is_assignment(operands[0]))
+    assigning = [_assigns(*operands), _assigns(*reversed(operands))]
+    if assigning[0] is assigning[1]:
+        return None
+    at = int(assigning[0])
     (own, other), result = (letters[0][at], letters[0][1 - at]), letters[1]
     summed = [x for x in own if x in other and x not in result]
     channels = [x for x in own if x not in other and x in result]
@@ -224,6 +294,61 @@ def _onward(rows: _Rows, user: fx.Node, on_the_way: Set[Any]) -> _Rows | None:
             return None
         batch //= parts
     return _Rows((user, found[-1]), batch)
+
+
+def _assigns(matrix: fx.Node, tokens: fx.Node) -> bool:
+    """Whether a matrix says where these tokens go."""
+    return _is_assignment(matrix) or _is_weighing(matrix, tokens)
+
+
+_WEIGHTS: Final = _VIEWS | {
+    aten.softmax.int, aten._softmax.default, aten.div.Tensor, aten.div.Scalar, aten.mul.Tensor, aten.mul.Scalar,
+    aten.exp.default, aten.where.self, aten.masked_fill.Scalar, aten.relu.default, aten.sub.Tensor,
+}  # fmt: skip
+_SAME_TOKENS: Final = _VIEWS | {
+    aten.div.Tensor, aten.mul.Tensor, aten.layer_norm.default, aten.rms_norm.default, aten.mean.dim,
+    aten.avg_pool1d.default, aten.adaptive_avg_pool1d.default, aten.unflatten.int,
+}  # fmt: skip
+
+
+def _is_weighing(matrix: fx.Node, tokens: fx.Node) -> bool:
+    """Whether a matrix is weights made of products of some tokens with fewer of the same, none of them projected.
+
+    `dst = x[:, ::4]; (dst @ x.mT).softmax(1)` weighs x. Attention projects its queries, keys and values. What weighs
+    tokens to merge them weighs others to bring them back.
+    """
+    is_weighed = False
+    while matrix.target in _WEIGHTS:
+        is_weighed |= matrix.target in (aten.softmax.int, aten._softmax.default, aten.div.Tensor)
+        matrix = matrix.all_input_nodes[0]
+    if not is_weighed or matrix.target not in (aten.matmul.default, aten.bmm.default):
+        return False
+    one, other = (value_of(operand) for operand in arguments(matrix)[:2])
+    rows = sorted((one.shape[-2], other.shape[-1])) if min(one.dim(), other.dim()) > 1 else [0, 0]
+    stream, *others = {_stream(operand) for operand in arguments(matrix)[:2]}
+    if others or not 1 < rows[0] < rows[1]:
+        return False
+    return _stream(tokens) is stream or any(_stream(other) is stream for other in _weighed_by(matrix))
+
+
+def _weighed_by(scores: fx.Node) -> Iterator[fx.Node]:
+    """What is multiplied by weights that are made of these scores."""
+    stack, seen = [scores], {scores}
+    while stack:
+        node = stack.pop()
+        for user in node.users:
+            if user.target in PRODUCTS:
+                yield from (source for source in user.all_input_nodes if source is not node)
+            elif user.target in _WEIGHTS and user not in seen:
+                seen.add(user)
+                stack.append(user)
+
+
+def _stream(node: fx.Node) -> fx.Node:
+    """The tensor that tokens are of, before they were normalised, cut or averaged."""
+    while node.target in _SAME_TOKENS or "getitem" in str(node.target):
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _is_assignment(node: fx.Node) -> bool:

@@ -13,7 +13,15 @@ from tm_export.exporters.arguments import bound_arguments
 from tm_export.exporters.constants import constant_of
 from tm_export.exporters.dialect import BEST, DECISIONS, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
 from tm_export.exporters.lowering.cost import Work
-from tm_export.exporters.moves import PRODUCTS, Move, move_of, product_move_of, view_origin
+from tm_export.exporters.moves import (
+    PRODUCTS,
+    WEIGHED_SUMS,
+    Move,
+    move_of,
+    product_move_of,
+    view_origin,
+    weighed_move_of,
+)
 from tm_export.exporters.retrace import arguments, is_float, value_of
 from tm_export.exporters.savings import Shortening, macs_saved
 from tm_export.exporters.source import source_line
@@ -38,12 +46,14 @@ class Site:
     @property
     def has_choice(self) -> bool:
         """Whether there is more than one form: a mean of neighbours has one for all targets, and a product is one."""
-        return self.nodes[0].target not in (PAIR_MEAN, PAIR_REPEAT, *PRODUCTS)
+        return self.nodes[0].target not in (PAIR_MEAN, PAIR_REPEAT, *PRODUCTS, *WEIGHED_SUMS)
 
     @property
     def own_form(self) -> str:
         """What the one form is called."""
-        return "product" if self.nodes[0].target in PRODUCTS else "pairs"
+        if self.nodes[0].target in PRODUCTS:
+            return "product"
+        return "sum" if self.nodes[0].target in WEIGHED_SUMS else "pairs"
 
 
 def find_sites(program: ExportedProgram) -> list[Site]:
@@ -59,7 +69,7 @@ def find_sites(program: ExportedProgram) -> list[Site]:
             if some:
                 nodes = frozenset([*(() if expands else decisions), *(move.node for move in some)])
                 found.append(_Found(nodes, some, expands, (group,)))
-    products = [move for node in program.graph.nodes if (move := product_move_of(node)) is not None]
+    products = [move for node in program.graph.nodes if (move := _move_of_one(node))]
     found += [_Found(frozenset([move.node]), (move,), move.after > move.before, ()) for move in products]
     joined = [site for site in _joined(found) if site.changes_tokens]
     joined.sort(key=lambda site: min(position[move.node] for move in site.moves))
@@ -141,9 +151,14 @@ def _joined(found: list[_Found]) -> list[_Found]:
     return result
 
 
+def _move_of_one(node: fx.Node) -> Move | None:
+    """The move that one operator is by itself, if it is."""
+    return product_move_of(node) or weighed_move_of(node)
+
+
 def decided_origins(site: Site) -> list[fx.Node]:
     """The tensors whose rows a site moves, as they were computed."""
-    moves = [move_of(node, 1) or product_move_of(node) for node in site.nodes if node.target not in DECISIONS]
+    moves = [move_of(node, 1) or _move_of_one(node) for node in site.nodes if node.target not in DECISIONS]
     return [origin for move in moves if move is not None for origin, _ in move.origins]
 
 
@@ -238,7 +253,7 @@ def _index_sources(node: fx.Node) -> Iterator[fx.Node]:
 def _kind(site: _Found) -> str:
     if site.expands:
         return "unmerge"
-    if any(move.node.target is PAIR_MEAN or move.node.target in PRODUCTS for move in site.moves):
+    if any(move.node.target in (PAIR_MEAN, *PRODUCTS, *WEIGHED_SUMS) for move in site.moves):
         return "merge"
     scatters = [
         bound_arguments(move.node)

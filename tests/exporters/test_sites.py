@@ -66,12 +66,42 @@ def assigned(x: Tensor) -> Tensor:
     return place @ merged.relu()
 
 
+def weighed(x: Tensor) -> Tensor:
+    """Each token in parts to every fourth, by how similar it is, and back: ToMA's merging."""
+    normed = F.normalize(x, dim=-1)
+    weights = (normed[:, ::4] @ normed.transpose(1, 2) * 10).softmax(1)
+    weights = weights / weights.sum(-1, keepdim=True)
+    return weights.transpose(1, 2) @ (weights @ x).relu()
+
+
+def averaged(x: Tensor) -> Tensor:
+    """Each token in parts to means of four."""
+    return torch.einsum("bmn,bnc->bmc", (x.unflatten(1, (16, 4)).mean(2) @ x.mT).softmax(-1), x)
+
+
+def pairs_weighed(x: Tensor) -> Tensor:
+    """Each pair by a softmax of its two scores."""
+    a, b = x[:, ::2], x[:, 1::2]
+    weights = torch.stack([a.mean(-1), b.mean(-1)], -1).softmax(-1)
+    return weights[..., :1] * a + weights[..., 1:] * b
+
+
+def groups_weighed(x: Tensor) -> Tensor:
+    """Each four by a softmax of their scores."""
+    groups = x.unflatten(1, (16, 4))
+    return (groups.mean(-1).softmax(2).unsqueeze(-1) * groups).sum(2)
+
+
 MERGING = {
     "fused qkv": (fused_qkv, [("prune", 64, 20)]),
     "score matrix": (score_matrix, [("prune", 64, 16)]),
     "halves": (halves, [("prune", 64, 40)]),
     "image before text": (image_before_text, [("prune", 64, 34)]),
     "three times": (three_times, [("prune", 64, 48), ("prune", 48, 36), ("prune", 36, 27)]),
+    "by weights": (weighed, [("merge", 64, 16), ("unmerge", 16, 64)]),
+    "by means": (averaged, [("merge", 64, 16)]),
+    "pairs by weights": (pairs_weighed, [("merge", 64, 32)]),
+    "groups by weights": (groups_weighed, [("merge", 64, 16)]),
     "by products": (assigned, [("merge", 64, 16), ("unmerge", 16, 64)]),
 }
 
@@ -110,6 +140,12 @@ KEEPING = {
     "grouped heads": (
         lambda kv, q: F.scaled_dot_product_attention(q, kv.repeat_interleave(2, dim=1), kv.repeat_interleave(2, dim=1)),
         (torch.randn(1, 2, 12, 8), torch.randn(1, 4, 1, 8)),
+    ),
+    "rotary positions": (lambda x, w: w * x[..., ::2] + w * x[..., 1::2], (ROWS, torch.randn(4))),
+    "a residual": (lambda x, w: x * w + x[:, ::1] * 2, (ROWS, torch.randn(8))),
+    "attention to fewer": (
+        lambda x, w: ((x @ w) @ (x[:, ::2] @ w).mT).softmax(-1) @ (x[:, ::2] @ w.T),
+        (ROWS, torch.randn(8, 8)),
     ),
     "attention": (lambda x, q: (q @ x.transpose(1, 2)).softmax(-1) @ x, (ROWS, torch.randn(1, 4, 8))),
 }
