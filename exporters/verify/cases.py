@@ -19,6 +19,7 @@ from tm_export.exporters.dialect import ORDER
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.records import ParityRecord
 from tm_export.exporters.verify.eager import Call, EagerRun, Stored, run_eager
+from tm_export.exporters.verify.first_operator import first_nan, first_unsteady
 from tm_export.exporters.verify.fresh import FRESH, fresh_inputs
 from tm_export.exporters.verify.gates import Gate
 from tm_export.exporters.verify.parity import NONE, Subject, check_parity, records_of
@@ -138,12 +139,14 @@ def _steady_run(module: nn.Module, examples: tuple[Tensor, ...], seed: int) -> E
     for i, (one, other) in enumerate(zip(first.outputs, second.outputs, strict=True)):
         if not torch.equal(one.nan_to_num(), other.nan_to_num()):
             raise UsageError(
-                f"output {i} of {name} differs from run to run on the same inputs, so there is nothing to hold an "
-                "export against: let forward depend on its inputs alone"
+                f"output {i} of {name} differs from run to run on the same inputs"
+                f"{first_unsteady(module, examples, seed)}, so there is nothing to hold an export against: let forward "
+                "depend on its inputs alone"
             )
         if one.numel() and one.is_floating_point() and one.isnan().all():
             raise UsageError(
-                f"output {i} of {name} is NaN everywhere on its example inputs: give inputs on which it gives numbers"
+                f"output {i} of {name} is NaN everywhere on its example inputs{first_nan(module, examples, seed)}: "
+                "give inputs on which it gives numbers"
             )
     return first
 

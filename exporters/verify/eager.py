@@ -118,7 +118,7 @@ class _Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its base 
         kwargs = kwargs or {}
         # Attention has the tag for its dropout, which none here has: export would show it as an operator of its own.
         if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in func.overloadpacket.__name__:
-            self.draws.append(f"{func.overloadpacket.__name__} at {_own_line()}")
+            self.draws.append(f"{func.overloadpacket.__name__} at {own_line()}")
             args, kwargs = pytree.tree_map_only(torch.Generator, self._own_generator, (args, kwargs))
         result = func(*args, **kwargs)
         if func in _ORDERS:
@@ -175,7 +175,7 @@ def _argument(func: Any, args: Any, kwargs: Any, name: str) -> Any:
     return None
 
 
-def _own_line() -> str:
+def own_line() -> str:
     """The innermost line that is neither PyTorch's nor this file's."""
     torch_folder = str(Path(torch.__file__).parent)
     for frame in reversed(traceback.extract_stack()):

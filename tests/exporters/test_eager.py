@@ -1,9 +1,13 @@
 """The user's module as the reference: what it decides is read and exchanged, and it is left as it was."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+import tm_export
+from tm_export.exporters.errors import UsageError
 from tm_export.exporters.verify.eager import run_eager
 
 
@@ -98,3 +102,26 @@ def test_outputs_are_flat_tensors() -> None:
     module = nn.Module()
     module.forward = lambda x: {"a": x, "b": [x + 1, (None, 3, x[:, 0])]}  # type: ignore[method-assign]
     assert [tuple(output.shape) for output in run_eager(module, (X,), 0).outputs] == [(2, 5, 3), (2, 5, 3), (2, 3)]
+
+
+def test_a_module_that_differs_from_run_to_run_is_told_with_its_first_operator(tmp_path: Path) -> None:
+    class Counts(nn.Module):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            y = x * 2
+            return (y + self.calls).relu()
+
+    with pytest.raises(UsageError, match=r"output 0 of Counts differs .* \(it begins with add at .*self\.calls\)"):
+        tm_export.export(Counts(), X, out=tmp_path)
+
+
+def test_a_module_that_gives_nan_alone_is_told_with_its_first_operator(tmp_path: Path) -> None:
+    class Logarithm(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x.abs() + 1
+            return (-y).log().softmax(-1)
+
+    with pytest.raises(UsageError, match=r"output 0 of Logarithm is NaN .* \(it begins with log at .*\(-y\)\.log\(\)"):
+        tm_export.export(Logarithm(), X, out=tmp_path)
