@@ -6,11 +6,9 @@ are read, and exchanged, where PyTorch calls the operators that decide, whatever
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tm_export.exporters.evaluation import evaluated
+from tm_export.exporters.source import source_of_call
 
 aten = torch.ops.aten
 
@@ -118,7 +117,7 @@ class _Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its base 
         kwargs = kwargs or {}
         # Attention has the tag for its dropout, which none here has: export would show it as an operator of its own.
         if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in func.overloadpacket.__name__:
-            self.draws.append(f"{func.overloadpacket.__name__} at {own_line()}")
+            self.draws.append(f"{func.overloadpacket.__name__} at {source_of_call()}")
             args, kwargs = pytree.tree_map_only(torch.Generator, self._own_generator, (args, kwargs))
         result = func(*args, **kwargs)
         if func in _ORDERS:
@@ -173,12 +172,3 @@ def _argument(func: Any, args: Any, kwargs: Any, name: str) -> Any:
                 return args[position]
             return kwargs.get(name, argument.default_value)
     return None
-
-
-def own_line() -> str:
-    """The innermost line that is neither PyTorch's nor this file's."""
-    torch_folder = str(Path(torch.__file__).parent)
-    for frame in reversed(traceback.extract_stack()):
-        if not frame.filename.startswith(torch_folder) and frame.filename != __file__ and "<" not in frame.filename:
-            return f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}"
-    return "an unknown line"

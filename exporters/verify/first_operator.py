@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tm_export.exporters.evaluation import evaluated
-from tm_export.exporters.verify.eager import own_line
+from tm_export.exporters.source import source_of_call
 
 
 def first_unsteady(module: nn.Module, inputs: Sequence[Tensor], seed: int) -> str:
@@ -53,7 +53,7 @@ class _Noting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its base h
         result = func(*args, **(kwargs or {}))
         if "empty" not in func.overloadpacket.__name__:  # whatever was in memory, until it is written
             tensors = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
-            self.notes.append((f"{func.overloadpacket.__name__} at {own_line()}", self._note(tensors)))
+            self.notes.append((f"{func.overloadpacket.__name__} at {source_of_call()}", self._note(tensors)))
         return result
 
 
