@@ -19,7 +19,14 @@ from tm_export.exporters.manifest_of import component_of
 from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.prepare import Prepared, prepare
 from tm_export.exporters.progress import Progress
-from tm_export.exporters.records import ComponentBlocks, ExportReport, MergeSite, ParityRecord, ReferenceRecord
+from tm_export.exporters.records import (
+    ComponentBlocks,
+    ExportReport,
+    MergeSite,
+    ParityRecord,
+    ReferenceRecord,
+    WideningRecord,
+)
 from tm_export.exporters.report.page import Picture
 from tm_export.exporters.report.pictures import region_pictures
 from tm_export.exporters.sources import ComponentSource, ModelSource
@@ -117,6 +124,7 @@ def _reference_of(prepared: Prepared, variant: str, verified: Verified) -> Refer
         first_layers=prepared.first_layers.get(variant),
         unheld_blocks=() if check is not None else tuple(block for block in blocks if block not in held),
         inputs=tuple(dict.fromkeys(record.inputs for record in own)),
+        widened=WideningRecord(**asdict(prepared.widenings[variant])) if variant in prepared.widenings else None,
         draws=() if check is None else check.draws,
     )
 

@@ -20,11 +20,13 @@ from tm_export.exporters.liveness import liveness_of, weight_bytes, weight_keys
 from tm_export.exporters.narrow import is_narrowed, rounded
 from tm_export.exporters.normalise import normalise
 from tm_export.exporters.normalise.interface import as_artifact, interface_of, said
+from tm_export.exporters.normalise.widths import Widening, widening_of
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.partition import Need, partition
 from tm_export.exporters.pieces import BlockPieces, cut, outputs_of, whole, with_own_outputs
 from tm_export.exporters.progress import Progress
 from tm_export.exporters.records import ParityRecord, StageRecord
+from tm_export.exporters.report.units import in_bytes
 from tm_export.exporters.retrace import note_captured, value_of
 from tm_export.exporters.rewrite import Raised, raise_merges
 from tm_export.exporters.sources import ComponentSource
@@ -57,6 +59,7 @@ class Prepared:
         source_parity: how the captured and the raised programs, or those of a streamed model's twin, fared against the
             module.
         coarsest: the dtype of the least precise floats that the module computes with.
+        widenings: by variant, what it costs to compute in 32 bits what the module computes in others.
     """
 
     source: ComponentSource
@@ -72,6 +75,7 @@ class Prepared:
     first_layers: Mapping[str, str]
     source_parity: tuple[ParityRecord, ...]
     coarsest: torch.dtype
+    widenings: Mapping[str, Widening]
 
 
 def prepare(component: ComponentSource, options: ExportOptions, report: Progress) -> Prepared:
@@ -87,6 +91,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     source_parity: list[ParityRecord] = []
     streamed: dict[str, ExportedProgram] = {}
     first_layers: dict[str, str] = {}
+    widenings: dict[str, Widening] = {}
     coarsest = torch.float32
     component, as_written, records = _as_written(component, options, report)
     stages += records
@@ -100,6 +105,9 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
         with watch.stage("rewrite"):
             raised[name] = raise_merges(captured, options.seed)
         own = _coarsest(as_written[name])
+        if (widening := widening_of(as_written[name])) is not None:
+            widenings[name] = widening
+            _say_widening(component.name, name, widening, report)
         coarsest = max(coarsest, own, key=lambda dtype: torch.finfo(dtype).eps)
         with watch.stage("check"):
             if component.weights is None:
@@ -147,6 +155,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
         first_layers,
         tuple(source_parity),
         coarsest,
+        widenings,
     )
 
 
@@ -287,6 +296,12 @@ def _say_draws(component: str, variant: str, draws: tuple[str, ...], seed: int, 
             f"{component} {variant}: random numbers are drawn once, from --seed {seed}, and stay the same in every run "
             f"of the artifact: {'; '.join(draws)}"
         )
+
+
+def _say_widening(component: str, variant: str, widening: Widening, report: Progress) -> None:
+    dtypes, before, after = ", ".join(widening.dtypes), in_bytes(widening.bytes_before), in_bytes(widening.bytes_after)
+    weights = f", and {before} of weights become {after}" if widening.bytes_before != widening.bytes_after else ""
+    report.say(f"{component} {variant}: {dtypes} is computed with in 32 bits{weights}")
 
 
 def _coarsest(program: ExportedProgram) -> torch.dtype:

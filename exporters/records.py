@@ -60,6 +60,14 @@ class ParityRecord(_Record):
     """The bound that had to hold."""
 
 
+class WideningRecord(_Record):
+    """Floats of 32 bits in the place of others, and the bytes of all weights in both."""
+
+    dtypes: tuple[str, ...]
+    bytes_before: int
+    bytes_after: int
+
+
 class ReferenceRecord(_Record):
     """What one variant was held against."""
 
@@ -79,6 +87,8 @@ class ReferenceRecord(_Record):
     the raised program alone."""
     inputs: tuple[str, ...]
     """"example", and "fresh 1" and so on: how many sets of inputs it was run on."""
+    widened: WideningRecord | None = None
+    """Where it computes in floats that no target has: what those of 32 bits cost."""
     draws: tuple[str, ...]
     """Where it draws random numbers, which are the same in every run of the artifact."""
 

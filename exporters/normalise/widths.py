@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -27,6 +28,29 @@ _LARGEST: Final = torch.finfo(torch.float32).max
 def widened(dtype: torch.dtype) -> torch.dtype:
     """What is computed with in place of a dtype."""
     return _WIDENED.get(dtype, dtype)
+
+
+@dataclass(frozen=True)
+class Widening:
+    """What 32 bits cost where a module computes in others: their dtypes, and bytes of its weights before and after."""
+
+    dtypes: tuple[str, ...]
+    bytes_before: int
+    bytes_after: int
+
+
+def widening_of(program: ExportedProgram) -> Widening | None:
+    """What `widen` will change about a captured program; None if it computes in 32 bits."""
+    leaves = [leaf for node in program.graph.nodes for leaf in pytree.tree_leaves(node.meta.get("val"))]
+    others = dict.fromkeys(str(leaf.dtype).removeprefix("torch.") for leaf in leaves if _other(leaf))
+    if not others:
+        return None
+    weights = [weight for weight in program.state_dict.values() if isinstance(weight, Tensor)]
+    before, after = (
+        sum(weight.numel() * dtype_of(weight).itemsize for weight in weights)
+        for dtype_of in (lambda weight: weight.dtype, lambda weight: widened(weight.dtype))
+    )
+    return Widening(tuple(others), before, after)
 
 
 def widen(program: ExportedProgram) -> ExportedProgram:

@@ -14,6 +14,7 @@ from tests.exporters.programs import Lambda, program_of, run
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.normalise import normalise
 from tm_export.exporters.normalise.interface import as_artifact, interface_of
+from tm_export.exporters.normalise.widths import Widening, widening_of
 from tm_export.exporters.sources import ComponentSource
 
 N = 6
@@ -203,7 +204,11 @@ class Wide(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
 def test_floats_of_any_width_are_computed_with_in_32_bits(dtype: torch.dtype) -> None:
     module, x = Wide(dtype), _tokens(0)
-    normal = normalise(program_of(module, x))
+    program = program_of(module, x)
+    weights = 5 * 5 + 5
+    assert widening_of(program) == Widening((str(dtype)[6:],), weights * dtype.itemsize, weights * 4)
+    normal = normalise(program)
+    assert widening_of(normal) is None
     dtypes = {node.meta["val"].dtype for node in normal.graph.nodes if isinstance(node.meta.get("val"), Tensor)}
     assert dtypes == {torch.float32, torch.bool}
     (found,) = run(normal, x)
