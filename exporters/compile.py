@@ -5,16 +5,19 @@ Each stage is a function from one typed value to the next; this file says in whi
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from tm_export.exporters.convert import Conversion, Converted, Workshop, lower
+from tm_export.exporters.convert import Conversion, Converted, Workshop
 from tm_export.exporters.describe import merge_sites
 from tm_export.exporters.errors import UsageError
+from tm_export.exporters.journal import Journal
 from tm_export.exporters.manifest_of import component_of
 from tm_export.exporters.options import Effort, ExportOptions
 from tm_export.exporters.prepare import Prepared, prepare
@@ -211,23 +214,30 @@ def _finished(running: deque[tuple[Prepared, ExportOptions, Conversion]]) -> tup
 def plan(
     source: ModelSource, target: Target, options: ExportOptions, report: Progress
 ) -> tuple[tuple[Prepared, tuple[MergeSite, ...]], ...]:
-    """The blocks of each component, and the merge sites that an export would rewrite; nothing is written."""
+    """The blocks of each component, and the merge sites that an export would rewrite; nothing of it is kept.
+
+    Raises what an export would before it verifies. Components whose weights are read from a checkpoint are not
+    converted for it.
+    """
     planned = []
     _require_components(source, options)
     for component in source.components:
         own = options_for(component, target, options)
         prepared = prepare(component, own, report)
         if component.weights is None:
-            _try_lowering(prepared, target, own)
+            _try_conversion(prepared, target, own, report)
         planned.append((prepared, _sites(prepared, target, own)))
     return tuple(planned)
 
 
-def _try_lowering(prepared: Prepared, target: Target, options: ExportOptions) -> None:
-    """Raise what an export would before it converts: each distinct program is lowered once, and let go of."""
-    for block in {block.structure: block for block in prepared.blocks}.values():
-        for piece in block.pieces.values():
-            lower(piece.program, target, options)
+def _try_conversion(prepared: Prepared, target: Target, options: ExportOptions, report: Progress) -> None:
+    """Raise what an export would while it converts."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, scratch = Path(folder, "bundle"), Path(folder, "scratch")
+        for each in (bundle, scratch):
+            each.mkdir()
+        workshop = Workshop(bundle, scratch, Journal(scratch / "journal", bundle), jobs=1)
+        Conversion(prepared, target, options, workshop, report, at_once=1).finish()
 
 
 def options_for(component: ComponentSource, target: Target, options: ExportOptions) -> ExportOptions:

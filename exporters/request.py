@@ -162,7 +162,9 @@ def _parse(
     lists: Annotated[bool, typer.Option("--list", help="Show models and targets.", rich_help_panel=_ELSE)] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show merge sites and files; write nothing.", rich_help_panel=_ELSE),
+        typer.Option(
+            "--dry-run", help="Show merge sites, files and what would be refused; write nothing.", rich_help_panel=_ELSE
+        ),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, nothing else.", rich_help_panel=_ELSE)

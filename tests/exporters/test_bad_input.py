@@ -194,14 +194,16 @@ def test_data_dependence_is_refused_with_its_line(refused: Refused, models: Path
     found = refused("-m", f"{models}:{function}", "--target", "onnx", code=ExitCode.REFUSED)
     assert "depends on data" in found
     assert line in found
-    assert "capacity" in found
+    assert ("--capacity" in found) == (function == "threshold")
 
 
 @pytest.mark.parametrize("target", ["onnx", "coreml", "executorch"])
 def test_operator_that_a_target_lacks_is_refused_by_name_and_line(refused: Refused, models: Path, target: str) -> None:
-    found = refused("-m", f"{models}:bessel", "--target", target, code=ExitCode.REFUSED)
+    argv = ("-m", f"{models}:bessel", "--target", target)
+    found = refused(*argv, code=ExitCode.REFUSED)
     assert "bessel_j0" in found
     assert ": return torch.special.bessel_j0(x)" in found
+    assert refused(*argv, "--dry-run", code=ExitCode.REFUSED) == found
 
 
 def test_one_target_that_refuses_does_not_keep_the_others_from_being_tried(
