@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from tm_export.exporters.capacity.places import Carried, along, filled, known, mask_of, moved, united
 from tm_export.exporters.capacity.step import Handler, Made, Step, each_of, like, lowest
@@ -27,9 +27,7 @@ def _linear(step: Step) -> Made:
 
 
 def _product(step: Step) -> Made:
-    one, other = step.node.all_input_nodes[0], step.node.all_input_nodes[-1]
-    if len(step.node.args) != 2 or not all(isinstance(node, fx.Node) for node in step.node.args):
-        step.refuse("it is a product and a sum in one")
+    one, other = step.given["self"], step.given["other" if "other" in step.given else "mat2"]
     ranks = value_of(one).dim(), value_of(other).dim()
     sums = ranks[0] - 1, max(ranks[1] - 2, 0)
     rows = step.places_but_along(one, frozenset({sums[0]}))
@@ -57,7 +55,7 @@ def _product(step: Step) -> Made:
 
 
 def _distances(step: Step) -> Made:
-    one, other = step.node.all_input_nodes
+    one, other = step.given["x1"], step.given["x2"]
     last = value_of(one).dim() - 1
     rows = step.places_free_of(one, frozenset({last}), _CHANNELS)
     columns = step.places_free_of(other, frozenset({last}), _CHANNELS)

@@ -114,7 +114,7 @@ COMPUTED: dict[str, Callable[[Tensor], Outputs]] = {
     "nearest": nearest,
     "added": lambda x: torch.zeros(3, 8).index_add(0, (each(x)[:, 0] > 0).long(), each(x)),
     "einsum": lambda x: torch.einsum("bnc,bmc->bnm", kept(x), x),
-    "distances": lambda x: torch.cdist(kept(x), x),
+    "distances": lambda x: (torch.cdist(kept(x), x), torch.cdist(kept(x), kept(x))),
     "masked": lambda x: kept(x).masked_fill(kept(x) < 0, -1e9).softmax(1),
     "padded": lambda x: F.pad(kept(x), (0, 0, 1, 0)),
     "zeros": lambda x: (torch.zeros_like(kept(x)) + 1).sum(1),
