@@ -8,7 +8,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from tm_export.exporters.normalise.complex_numbers import complex_as_pairs
-from tm_export.exporters.normalise.diagonals import DIAGONALS
+from tm_export.exporters.normalise.diagonals import DIAGONALS, EINSUM_DIAGONALS
 from tm_export.exporters.normalise.formulas import EXTREMES, FORMULAS
 from tm_export.exporters.normalise.masked_writes import ScatterInOrder, WriteByChoice
 from tm_export.exporters.normalise.memory import MEMORY
@@ -34,6 +34,7 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     WriteByChoice(),
     ScatterInOrder(),
     DIAGONALS,
+    EINSUM_DIAGONALS,
     MEMORY,
     WRAPPED_INDICES,
     SEARCHES,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from tm_export.exporters.arguments import from_front
+from tm_export.exporters.arguments import bound_arguments, from_front
 from tm_export.exporters.rules.written_out import WrittenOut
 
 aten = torch.ops.aten
@@ -77,4 +77,40 @@ DIAGONALS: Final = WrittenOut(
         aten.diag.default: _diag,
         aten.trace.default: _trace,
     },
+)
+
+
+def _terms(equation: str) -> tuple[list[str], str]:
+    """The letters of each operand, and of the result: unless it is given, those that stand once, in their order."""
+    operands, arrow, result = equation.replace(" ", "").partition("->")
+    once = sorted(letter for letter in set(operands) - {","} if operands.count(letter) == 1)
+    return operands.split(","), result if arrow else "".join(once)
+
+
+def _repeated(term: str) -> str:
+    """The first letter that stands twice, or ""."""
+    return next((letter for letter in term if letter.isalpha() and term.count(letter) > 1), "")
+
+
+def _einsum_over_diagonals(equation: str, tensors: list[Tensor], path: list[int] | None) -> Tensor:
+    """A letter that stands twice in one operand is its diagonal."""
+    terms, result = _terms(equation)
+    operands = list(tensors)
+    for i, term in enumerate(terms):
+        while letter := _repeated(term):
+            first, second = (d for d, each in enumerate(term) if each == letter)
+            operands[i] = _diagonal(operands[i], 0, first, second)
+            term = term.replace(letter, "") + letter
+        terms[i] = term
+    return torch.einsum(f"{','.join(terms)}->{result}", *operands)
+
+
+def _has_no_diagonal(node: fx.Node) -> str:
+    terms, _ = _terms(bound_arguments(node)["equation"])
+    is_plain = any("." in term or any(term.count(letter) > 2 for letter in term) for term in terms)
+    return "no letter stands twice" if is_plain or not any(map(_repeated, terms)) else ""
+
+
+EINSUM_DIAGONALS: Final = WrittenOut(
+    "normalise::einsum_diagonals", {aten.einsum.default: _einsum_over_diagonals}, unless=_has_no_diagonal
 )

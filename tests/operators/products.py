@@ -60,6 +60,8 @@ PRODUCTS: Final = {
             call("torch.einsum('bnc,c->bn', a, b)", a=floats(2, 3, 4), b=floats(4)),
             call("torch.einsum('bnc,bnc->b', a, b)", a=floats(2, 3, 4), b=floats(2, 3, 4)),
             call("torch.einsum('ii->i', a)", a=floats(3, 3)),
+            call("torch.einsum('bii,i->bi', a, b)", a=floats(2, 3, 3), b=floats(3)),
+            call("torch.einsum('ii', a)", a=floats(3, 3)),
             call("torch.einsum('...ij,...jk->...ik', a, b)", a=floats(2, 1, 3, 4), b=floats(5, 4, 2)),
             call("torch.einsum('ab,bc,cd->ad', a, b, c)", a=floats(2, 3), b=floats(3, 4), c=floats(4, 2)),
         ),
