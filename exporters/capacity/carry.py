@@ -25,11 +25,11 @@ from tm_export.exporters.capacity.places import (
     Carried,
     Places,
     along,
-    counted,
+    comes_first,
     filled,
-    is_in_order,
     known,
     mask_of,
+    to_front,
     united,
     varying,
 )
@@ -103,7 +103,13 @@ class _Carrying:
             step.refuse("what it makes of tokens that are not in use is not known here")
         made = handler(step)
         self._carried[node] = made.carried
-        return made.value
+        if isinstance(node.meta["val"], tuple | list):
+            return made.value
+        carried: Any = made.carried
+        if all(map(_comes_first, carried)):
+            return made.value
+        value, self._carried[node] = to_front(step.call() if made.value is KEEP else made.value, carried)
+        return value
 
     def _selected(self, node: fx.Node, values: Values) -> Tensor:
         positions: Tensor
@@ -138,7 +144,7 @@ class _Carrying:
 
 
 def _packed(output: fx.Node, value: Tensor, carried: Carried) -> tuple[Tensor, dict[int, Tensor]]:
-    """An output with what is in use first and zeros behind, and what is in use, by dimension."""
+    """An output with zeros where it is not in use, and what is, by dimension."""
     with known():
         dims = [varying(each.place) for each in carried]
     if any(len(each) > 1 for each in dims):
@@ -146,17 +152,15 @@ def _packed(output: fx.Node, value: Tensor, carried: Carried) -> tuple[Tensor, d
             f"an output, made at {source_line(output)}, has tokens of a selection with a capacity along several "
             "dimensions together: return it before it is reshaped"
         )
-    value = filled(value, carried, 0)
     used: dict[int, Tensor] = {}
     for dim in sorted({d for each in dims for d in each}):
-        own, size = along(carried, frozenset({dim})), value.shape[dim]
-        if len(own) == 1 and is_in_order(own[0], dim):
-            used[dim] = own[0].used_S.clone()
-            continue
-        mask = mask_of(own)
+        mask = mask_of(along(carried, frozenset({dim})))
         assert mask is not None
-        flat = mask.reshape(-1)
-        order = torch.where(flat, torch.arange(size), torch.arange(size) + size).argsort()
-        value = value.index_select(dim, order)
-        used[dim] = counted(flat, size)
-    return value, used
+        used[dim] = mask.reshape(-1).clone()
+    return filled(value, carried, 0), used
+
+
+def _comes_first(each: Places) -> bool:
+    with known():
+        dims = varying(each.place)
+    return len(dims) != 1 or comes_first(each, next(iter(dims)))

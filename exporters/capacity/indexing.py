@@ -12,7 +12,6 @@ from tm_export.exporters.capacity.places import (
     Carried,
     Places,
     broadcast,
-    is_in_order,
     known,
     mask_of,
     moved,
@@ -119,8 +118,7 @@ def _filled_in(step: Step) -> Made:
     for each in step.places(source):
         with known():
             (dim, *others) = sorted(varying(each.place))
-        leading = value_of(source).shape[:dim]
-        if others or any(size > 1 for size in leading) or not is_in_order(each, dim):
+        if others or any(size > 1 for size in value_of(source).shape[:dim]):
             step.refuse("what it fills in is not the rows of a selection, in their order")
     if step.places(given["mask"]):
         step.refuse("its mask is over tokens of a selection")

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import Tensor
 
 from tm_export.exporters.arguments import from_front
-from tm_export.exporters.capacity.places import ALWAYS, Places, along, broadcast, known, united
+from tm_export.exporters.capacity.places import ALWAYS, Places, along, broadcast, in_front, known, mask_of, united
 from tm_export.exporters.capacity.step import Handler, Made, Step, each_of
 from tm_export.exporters.retrace import value_of
 
@@ -57,6 +57,9 @@ def moved(step: Step) -> Made:
 def padded(step: Step) -> Made:
     """What is put around is in use."""
     given = step.given
+    rank = value_of(given["self"]).dim()
+    taken = {rank - 1 - i // 2 for i, count in enumerate(given["pad"]) if count < 0}
+    step.places_free_of(given["self"], frozenset(taken), _LEFT_OPEN)
 
     def pad(place: Tensor) -> Tensor:
         return F.pad(place, given["pad"], value=ALWAYS)
@@ -74,26 +77,43 @@ def taken_apart(step: Step) -> Made:
     return moved(step)
 
 
-def cut(step: Step) -> Made:
-    """A slice or a row: counted from the front, or where all behind it is in use.
+def row(step: Step) -> Made:
+    """One row. One that is not there is an error in PyTorch, so that which is taken is in use."""
+    given = step.given
+    source, dim, index = given["self"], step.dim(given["self"]), given["index"]
+    mask = mask_of(along(step.places(source), frozenset({dim})))
+    made = moved(replace(step, carried={source: step.places_but_along(source, frozenset({dim}))}))
+    if mask is None or index >= 0:
+        return made
+    at = (mask.sum() + index).clamp(min=0).reshape(1)
+    return Made(made.carried, step.values(source).index_select(dim, at).squeeze(dim))
 
-    A row that is not there is an error in PyTorch, so one that is taken is in use.
-    """
+
+def _cut_to(place: Tensor, dim: int, size: int) -> Tensor:
+    return place.narrow(dim, 0, 1).expand([size if d == dim else n for d, n in enumerate(place.shape)])
+
+
+def cut(step: Step) -> Made:
+    """A slice, whose bounds may count from the end of what is in use."""
     given = step.given
     source, dim = given["self"], step.dim(given["self"])
-    size = value_of(source).shape[dim]
-    for bound in (given.get("start"), given.get("end"), given.get("index")):
-        if isinstance(bound, int) and bound < 0 and not _ends_in_use(step, source, dim, max(size + bound, 0)):
-            step.refuse(_LEFT_OPEN)
-    if "index" not in given:
+    size, shape = value_of(source).shape[dim], tuple(value_of(step.node).shape)
+    start, end = given["start"] or 0, size if given["end"] is None else given["end"]
+    mask = mask_of(along(step.places(source), frozenset({dim})))
+    if mask is None or (start >= 0 and end >= 0):
         return moved(step)
-    return moved(replace(step, carried={source: step.places_but_along(source, frozenset({dim}))}))
-
-
-def _ends_in_use(step: Step, source: fx.Node, dim: int, start: int) -> bool:
+    if given["step"] != 1 or (start < 0 and end < size):
+        step.refuse(_LEFT_OPEN)
+    others, steps = step.places_but_along(source, frozenset({dim})), torch.arange(shape[dim])
     with known():
-        tails = [each.place.narrow(dim, start, each.place.shape[dim] - start) for each in step.places(source)]
-        return all(bool((tail == ALWAYS).all()) for tail in tails) or not along(step.places(source), frozenset({dim}))
+        carried = [Places(each.used_S, _cut_to(each.place, dim, shape[dim])) for each in others]
+    if start >= 0:
+        used = steps < mask.sum() + (end - start)
+        return Made(united([*carried, in_front(used, shape, dim)]))
+    first = (mask.sum() - shape[dim]).clamp(min=0)
+    used = steps < mask.sum()
+    rows = step.values(source).index_select(dim, (steps + first).clamp(max=size - 1))
+    return Made(united([*carried, in_front(used, shape, dim)]), rows)
 
 
 MOVING: Final[Mapping[Any, Handler]] = {
@@ -104,13 +124,16 @@ MOVING: Final[Mapping[Any, Handler]] = {
         aten.permute.default, aten.transpose.int, aten.t.default, aten.mT.default, aten.movedim.int,
         aten.movedim.intlist, aten.swapaxes.default, aten.swapdims.default, aten.expand.default, aten.repeat.default,
         aten.tile.default, aten.flip.default, aten.repeat_interleave.self_int, aten.cat.default, aten.stack.default,
-        aten.expand_as.default, aten.view_as.default, aten.ravel.default, aten.diagonal.default,
+        aten.narrow.default,
+        aten.split_with_sizes.default, aten.expand_as.default, aten.view_as.default,
+        aten.ravel.default, aten.diagonal.default,
     ),
     **each_of(
         same,
         aten.clone.default, aten.contiguous.default, aten.alias.default, aten.detach.default, aten.to.dtype,
         aten.to.dtype_layout, aten.to.device, aten.to.other, aten._to_copy.default, aten.type_as.default,
         aten.dropout.default, aten.tril.default, aten.triu.default, aten.lift_fresh_copy.default,
+        aten.copy.default, aten.slice_scatter.default, aten.select_scatter.default,
         aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.empty_like.default,
     ),
     **each_of(
@@ -119,8 +142,9 @@ MOVING: Final[Mapping[Any, Handler]] = {
     ),
     **each_of(
         taken_apart,
-        aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int, aten.roll.default,
+        aten.split.Tensor, aten.chunk.default, aten.unbind.int, aten.roll.default,
     ),
-    **each_of(cut, aten.slice.Tensor, aten.select.int, aten.narrow.default),
+    aten.slice.Tensor: cut,
+    aten.select.int: row,
     aten.constant_pad_nd.default: padded,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from tm_export.exporters.capacity.places import Carried, along, filled, known, mask_of, moved, united
+from tm_export.exporters.capacity.places import Carried, along, filled, has_always, known, mask_of, moved, united
 from tm_export.exporters.capacity.step import Handler, Made, Step, each_of, like, lowest
 from tm_export.exporters.retrace import value_of
 
@@ -75,7 +75,8 @@ def _attention(step: Step) -> Made:
     for node in (query, key, value):
         step.places_free_of(node, channels, _CHANNELS)
     step.places_but_along(value, tokens)
-    seen = mask_of(_keys(along(united((*step.places(key), *step.places(value))), tokens)))
+    keys = _keys(along(united((*step.places(key), *step.places(value))), tokens))
+    used = seen = mask_of(keys)
     rows = like(step.places(query), step.node, lambda place: place[..., :1])
     batches = [
         each
@@ -84,16 +85,19 @@ def _attention(step: Step) -> Made:
     ]
     with known():
         carried = united([*rows, *batches])
-    if seen is None:
+    if used is None or seen is None:
         return Made(carried)
     size = value_of(query).shape[-2], value_of(key).shape[-2]
     if given["is_causal"]:
         seen = seen & torch.ones(size, dtype=torch.bool).tril()
-    if bias is None:
-        return Made(carried, step.call(attn_mask=seen, is_causal=False))
-    own = step.values(bias)
-    both = own & seen if own.dtype == torch.bool else torch.where(seen, own, lowest(own.dtype))
-    return Made(carried, step.call(attn_mask=both))
+    if bias is not None:
+        own = step.values(bias)
+        seen = own & seen if own.dtype == torch.bool else filled(own, keys, lowest(own.dtype))
+    attended = step.call(attn_mask=seen, is_causal=False)
+    if has_always(keys):
+        return Made(carried, attended)
+    is_any = used.any(-1, keepdim=True)  # attention to nothing gives zeros
+    return Made(carried, torch.where(is_any, attended, torch.zeros((), dtype=attended.dtype)))
 
 
 def _keys(carried: Carried) -> Carried:

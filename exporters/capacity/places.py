@@ -5,8 +5,11 @@ to these places element by element, and where it does is known at export: moving
 the operator itself is run on `place`, whole numbers of the tensor's shape. What is in use is known on the phone alone::
 
     rows = x[:, mask]          [B, S, C]    place[b, s, c] = s                used = (0 … S-1) < mask.sum()
-    rows.flatten(0, 1)         [B·S, C]     place = 0 … S-1, 0 … S-1, …       the same
+    rows.transpose(0, 1)       [S, B, C]    place[s, b, c] = s                the same
     cat([text, rows], 1)       [B, T+S, C]  place = -1, -1, …, 0 … S-1        the same; -1 is always in use
+
+What is in use along a dimension always comes first, so that it is counted as in PyTorch: an index means the same token.
+Where a move leaves it otherwise, such as `cat([rows, text], 1)`, it is brought to the front.
 """
 
 from __future__ import annotations
@@ -79,7 +82,8 @@ def united(carried: Sequence[Places]) -> Carried:
                 continue
             for i, other in enumerate(kept):
                 one, two = each.place, other.place
-                if each.used_S is other.used_S and bool(((one == ALWAYS) | (two == ALWAYS) | (one == two)).all()):
+                is_same = each.used_S is other.used_S and varying(one) == varying(two)
+                if is_same and bool(((one == ALWAYS) | (two == ALWAYS) | (one == two)).all()):
                     kept[i] = Places(other.used_S, torch.maximum(one, two))
                     break
             else:
@@ -104,6 +108,12 @@ def along(carried: Carried, dims: frozenset[int]) -> Carried:
         return tuple(each for each in carried if varying(each.place) & dims)
 
 
+def has_always(carried: Carried) -> bool:
+    """Whether some elements are in use whatever was selected."""
+    with known():
+        return all(bool((each.place == ALWAYS).any()) for each in carried)
+
+
 def mask_of(carried: Carried) -> Tensor | None:
     """Which elements are in use, broadcastable to the tensor: a value of the graph; None if all are."""
     masks = [_mask(each) for each in carried]
@@ -126,11 +136,39 @@ def counted(used_S: Tensor, size: int) -> Tensor:
     return torch.arange(size) < used_S.sum()
 
 
-def is_in_order(each: Places, dim: int) -> bool:
-    """Whether the places along a dimension are all of a selection, as they come."""
+def comes_first(each: Places, dim: int) -> bool:
+    """Whether what is in use comes first along the only dimension along which places vary, however much it is."""
     with known():
         row = each.place.movedim(dim, -1).reshape(-1, each.place.shape[dim])[0]
-        return row.tolist() == list(range(each.used_S.shape[0]))
+        return bool((row[1:] >= row[:-1]).all())
+
+
+def to_front(value: Tensor, carried: Carried) -> tuple[Tensor, Carried]:
+    """The tensor with what is in use first, in its order, along each dimension along which that is not so."""
+    with known():
+        dims = {id(each): varying(each.place) for each in carried}
+    scattered = {
+        next(iter(dims[id(each)]))
+        for each in carried
+        if len(dims[id(each)]) == 1 and not comes_first(each, next(iter(dims[id(each)])))
+    }
+    for dim in sorted(scattered):
+        own = tuple(each for each in carried if dims[id(each)] == {dim})
+        mask, size = mask_of(own), value.shape[dim]
+        assert mask is not None
+        flat, steps = mask.reshape(-1), torch.arange(size)
+        value = value.index_select(dim, torch.where(flat, steps, steps + size).argsort())
+        rest = [each for each in carried if dims[id(each)] != {dim}]
+        carried = (*rest, in_front(counted(flat, size), tuple(value.shape), dim))
+        dims[id(carried[-1])] = frozenset({dim})
+    return value, carried
+
+
+def in_front(used_S: Tensor, shape: tuple[int, ...], dim: int) -> Places:
+    """Places along one dimension of a tensor, all of a selection as they come."""
+    with known():
+        steps = torch.arange(shape[dim]).view([-1 if d == dim else 1 for d in range(len(shape))])
+        return Places(used_S, steps.expand(shape))
 
 
 def _mask(each: Places) -> Tensor:

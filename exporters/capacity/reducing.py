@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.arguments import from_front
-from tm_export.exporters.capacity.places import Carried, Places, along, counted, filled, known, mask_of, united
+from tm_export.exporters.capacity.places import Carried, Places, along, filled, in_front, known, mask_of, united
 from tm_export.exporters.capacity.step import Handler, Made, Step, each_of, highest, lowest
 from tm_export.exporters.retrace import value_of
 
@@ -88,14 +88,16 @@ def _row_by_row(neutral: Neutral) -> Handler:
 
 
 def _first_of_order(step: Step) -> Made:
+    """The first of a stable order: among equal scores, such as infinite ones, what is in use comes before the rest."""
     source, dim = step.given["self"], step.dim(step.given["self"])
-    given, k = step.values(source), step.given["k"]
-    neutral = lowest if step.given["largest"] else highest
+    given, k, over = step.values(source), step.given["k"], along(step.places(source), frozenset({dim}))
     kept = step.places_but_along(source, frozenset({dim}))
     with known():
-        carried = united([Places(p.used_S, _first(p.place, dim, k)) for p in kept])
-    value = step.call(self=filled(given, along(step.places(source), frozenset({dim})), neutral(given.dtype)))
-    return Made((carried, carried), value)
+        carried = united([Places(each.used_S, _first(each.place, dim, k)) for each in kept])
+    if not over:
+        return Made((carried, carried))
+    order = _order(given, over, dim, descending=step.given["largest"]).narrow(dim, 0, k)
+    return Made((carried, carried), (given.gather(dim, order), order))
 
 
 def _first(place: Tensor, dim: int, k: int) -> Tensor:
@@ -104,23 +106,24 @@ def _first(place: Tensor, dim: int, k: int) -> Tensor:
     return place.narrow(dim, 0, 1).expand(shape)
 
 
+def _order(x: Tensor, over: Carried, dim: int, *, descending: bool) -> Tensor:
+    """The order of what is in use, and the rest behind it."""
+    behind = (lowest if descending else highest)(x.dtype)
+    return filled(x, over, behind).sort(stable=True, dim=dim, descending=descending).indices
+
+
 def _ordered(step: Step) -> Made:
-    """What is in use comes first, whatever the order."""
+    """What is in use comes first, whatever the order; values behind it are those of tokens, as all are."""
     source, dim = step.given["self"], step.dim(step.given["self"])
-    given, size = step.values(source), value_of(source).shape[dim]
-    neutral = lowest if step.given["descending"] else highest
-    over = along(step.places(source), frozenset({dim}))
+    given, over = step.values(source), along(step.places(source), frozenset({dim}))
+    several = isinstance(step.node.meta["val"], tuple | list)
     carried = list(step.places_but_along(source, frozenset({dim})))
     mask = mask_of(over)
-    if mask is not None:
-        with known():
-            shape = [1] * given.dim()
-            shape[dim] = size
-            place = torch.arange(size).view(shape).expand(tuple(given.shape))
-        carried.append(Places(counted(mask.reshape(-1), size), place))
-    several = isinstance(step.node.meta["val"], tuple | list)
-    found = united(carried)
-    return Made((found, found) if several else found, step.call(self=filled(given, over, neutral(given.dtype))))
+    if mask is None:
+        return Made((united(carried),) * 2 if several else united(carried))
+    found = united([*carried, in_front(mask.reshape(-1), tuple(given.shape), dim)])
+    order = _order(given, over, dim, descending=step.given["descending"])
+    return Made((found, found), (given.gather(dim, order), order)) if several else Made(found, order)
 
 
 def _normalised(step: Step) -> Made:

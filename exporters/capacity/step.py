@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -103,11 +104,11 @@ def lowest(dtype: torch.dtype) -> float | int | bool:
     """What every number of a dtype is at least."""
     if dtype == torch.bool:
         return False
-    return torch.finfo(dtype).min if dtype.is_floating_point else max(torch.iinfo(dtype).min, -(2**31))
+    return -math.inf if dtype.is_floating_point else max(torch.iinfo(dtype).min, -(2**31))
 
 
 def highest(dtype: torch.dtype) -> float | int | bool:
     """What every number of a dtype is at most."""
     if dtype == torch.bool:
         return True
-    return torch.finfo(dtype).max if dtype.is_floating_point else min(torch.iinfo(dtype).max, 2**31 - 1)
+    return math.inf if dtype.is_floating_point else min(torch.iinfo(dtype).max, 2**31 - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,47 @@ def twice(x: Tensor) -> Tensor:
     return y[:, y[1, :, 2] > 0]
 
 
+def ordered(x: Tensor) -> Outputs:
+    """Tokens in an order of scores some of which are infinite."""
+    y = kept(x)
+    scores = y[..., 1].masked_fill(y[..., 2] > 0.5, -math.inf)
+    order = scores.sort(dim=1, descending=True, stable=True).indices
+    return y.gather(1, order[..., None].expand(-1, -1, 8)), order, scores.amax(1), scores.argmax(1)
+
+
+def attended_to_few(x: Tensor) -> Tensor:
+    """Attention to those that score more than a few do, perhaps to none."""
+    few = x[:, x[0, :, 0] > 1.5]
+    return F.scaled_dot_product_attention(x[:, :3], few, few)
+
+
+def causal_among_others(x: Tensor) -> Tensor:
+    y = torch.cat([kept(x), x[:, :4]], 1)
+    return F.scaled_dot_product_attention(y[:, -4:], y, y, is_causal=True)
+
+
+def in_their_own_order(x: Tensor) -> Tensor:
+    """Chosen in the order of scores, put back into that of the picture."""
+    order = x[0, :, 3].argsort(descending=True)
+    return x[:, order[x[0, :, 0][order] > 0].sort().values]
+
+
+def brought_back(x: Tensor) -> Tensor:
+    """Each token from its place among those that are kept, all others from a mean behind them."""
+    keep = x[0, :, 0] > 0
+    y = torch.cat([kept(x), x.mean(1, keepdim=True)], 1)
+    return y[:, torch.where(keep, keep.cumsum(0) - 1, keep.sum())]
+
+
+def protected(x: Tensor) -> Outputs:
+    """A class token in front is no candidate, written in two ways."""
+    y = torch.cat([x[:, :1], kept(x)], 1)
+    scores = y @ y.mT
+    by_parts = torch.cat([torch.full_like(scores[:, :1], -math.inf), scores[:, 1:]], 1).max(1).values
+    scores[:, 0] = -math.inf
+    return by_parts, scores.argmax(1)
+
+
 COMPUTED: dict[str, Callable[[Tensor], Outputs]] = {
     "rows": kept,
     "rows of both": each,
@@ -99,6 +141,16 @@ COMPUTED: dict[str, Callable[[Tensor], Outputs]] = {
     "two selections": lambda x: torch.cat([kept(x), x[:, x[1, :, 3] > 0]], 1),
     "twice": twice,
     "first": lambda x: (kept(x)[:, :1], kept(x)[:, 0]),
+    "last": lambda x: (kept(x)[:, -1], kept(x)[:, -2:], kept(x)[:, :-1], kept(x)[:, 1:-1].sum(1)),
+    "ordered": ordered,
+    "attended to few": attended_to_few,
+    "causal among others": causal_among_others,
+    "in their own order": in_their_own_order,
+    "brought back": brought_back,
+    "protected": protected,
+    "place of the best": lambda x: torch.cat([kept(x), x[:, :1] * 5], 1).norm(dim=-1).argmax(1),
+    "split": lambda x: torch.split(kept(x), [1, kept(x).shape[1] - 1], 1),
+    "uniform": lambda x: kept(x)[..., 0].masked_fill(kept(x)[..., 0] > -9, torch.finfo(x.dtype).min).softmax(-1),
     "backwards": lambda x: kept(x).flip(1),
     "every second": lambda x: kept(x)[:, ::2],
     "repeated": lambda x: (kept(x).repeat(1, 2, 1), kept(x).repeat_interleave(2, 1)),
@@ -202,7 +254,8 @@ def test_an_artifact_says_which_of_its_tokens_are_in_use(target: str, tmp_path: 
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Outputs], str]] = {
-    "the last token": (lambda x: kept(x)[:, -1], r"aten.select.int at test_capacity.py:\d+: .*\[:, -1\]"),
+    "in between": (lambda x: kept(x)[:, -3:-1], r"aten.slice.Tensor at test_capacity.py:\d+: .*\[:, -3:-1\]"),
+    "shifted": (lambda x: F.pad(kept(x), (0, 0, 1, -1)), r"aten.(constant_)?pad.* at test_capacity.py"),
     "halves": (lambda x: kept(x).chunk(2, 1)[0], r"aten.(chunk|split).* at test_capacity.py:\d+: .*chunk"),
     "turned": (lambda x: kept(x).roll(1, 1), "aten.roll at test_capacity.py"),
     "channels": (lambda x: F.linear(kept(x).mT, torch.ones(3, kept(x).shape[1])), "tokens are its channels"),
