@@ -124,6 +124,13 @@ def _captured_by_recording(
     except ExportError:
         raise
     except Exception as error:
+        if capacities and not _is_data_dependent(error):
+            lines = ", ".join(f"{line} (capacity {room})" for line, room in capacities.items())
+            raise UsageError(
+                f"{type(module).__name__} does not run if what is selected has a capacity, as many rows in each run: "
+                f"{lines}; it fails at {source_of_error(error)}: {_first_line(error)}. Give rows that are put together "
+                "or compared the same capacity, or choose a fixed number of tokens (topk with a constant k)"
+            ) from error
         raise _explain(error, module) from error
     with _unharmed(module):
         replay(module, recorded.values, seed, capacities)

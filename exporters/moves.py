@@ -297,7 +297,9 @@ def _onward(rows: _Rows, user: fx.Node, on_the_way: Set[Any]) -> _Rows | None:
 
 
 def _assigns(matrix: fx.Node, tokens: fx.Node) -> bool:
-    """Whether a matrix says where these tokens go."""
+    """Whether a matrix says where these tokens go; a straight-through one does in one of its terms."""
+    if matrix.target in (aten.add.Tensor, aten.sub.Tensor):
+        return any(_assigns(term, tokens) for term in matrix.all_input_nodes)
     return _is_assignment(matrix) or _is_weighing(matrix, tokens)
 
 
@@ -312,23 +314,39 @@ _SAME_TOKENS: Final = _VIEWS | {
 
 
 def _is_weighing(matrix: fx.Node, tokens: fx.Node) -> bool:
-    """Whether a matrix is weights made of products of some tokens with fewer of the same, none of them projected.
+    """Whether a matrix is weights that are learned of each token, or products of some tokens with fewer of the same.
 
-    `dst = x[:, ::4]; (dst @ x.mT).softmax(1)` weighs x. Attention projects its queries, keys and values. What weighs
-    tokens to merge them weighs others to bring them back.
+    `mlp(x).mT.softmax(-1)` weighs x, and so does `(x[:, ::4] @ x.mT).softmax(1)`. Attention projects its queries, keys
+    and values. What weighs tokens to merge them weighs others to bring them back.
     """
     is_weighed = False
     while matrix.target in _WEIGHTS:
         is_weighed |= matrix.target in (aten.softmax.int, aten._softmax.default, aten.div.Tensor)
         matrix = matrix.all_input_nodes[0]
-    if not is_weighed or matrix.target not in (aten.matmul.default, aten.bmm.default):
+    if not is_weighed:
         return False
+    if matrix.target not in (aten.matmul.default, aten.bmm.default):
+        return _is_learned_of(matrix, _stream(tokens))
     one, other = (value_of(operand) for operand in arguments(matrix)[:2])
     rows = sorted((one.shape[-2], other.shape[-1])) if min(one.dim(), other.dim()) > 1 else [0, 0]
     stream, *others = {_stream(operand) for operand in arguments(matrix)[:2]}
     if others or not 1 < rows[0] < rows[1]:
         return False
     return _stream(tokens) is stream or any(_stream(other) is stream for other in _weighed_by(matrix))
+
+
+_LEARNED: Final = _SAME_TOKENS | {
+    aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.gelu.default, aten.relu.default,
+    aten.silu.default, aten.tanh.default, aten.sigmoid.default, aten.softmax.int, aten.add.Tensor,
+}  # fmt: skip
+
+
+def _is_learned_of(weights: fx.Node, tokens: fx.Node) -> bool:
+    """Whether layers on each of these tokens make the weights."""
+    node = weights
+    while node is not tokens and (node.target in _LEARNED or "getitem" in str(node.target)):
+        node = node.all_input_nodes[0]
+    return node is tokens and weights is not tokens
 
 
 def _weighed_by(scores: fx.Node) -> Iterator[fx.Node]:

@@ -93,7 +93,7 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
     first_layers: dict[str, str] = {}
     widenings: dict[str, Widening] = {}
     coarsest = torch.float32
-    component, as_written, records = _as_written(component, options, report)
+    component, as_written, lines, records = _as_written(component, options, report)
     stages += records
     for name in component.variants:
         watch = Stopwatch(component.name, name, report)
@@ -113,8 +113,8 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
             if component.weights is None:
                 checks[name] = _checked(component, name, captured, raised[name], options, own)
                 source_parity += checks[name].records
-                if options.capacities:
-                    _refuse_read_capacities(component.name, name, checks[name].records)
+                if lines:
+                    _refuse_read_capacities(component.name, name, lines, checks[name].records)
             else:
                 if component.twin is not None and name in component.twin[1].variants:
                     source_parity += _checked_twin(*component.twin, name, options).records
@@ -161,8 +161,8 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
 
 def _as_written(
     component: ComponentSource, options: ExportOptions, report: Progress
-) -> tuple[ComponentSource, dict[str, ExportedProgram], list[StageRecord]]:
-    """The component as an artifact can have it, each variant captured, and what that took.
+) -> tuple[ComponentSource, dict[str, ExportedProgram], tuple[str, ...], list[StageRecord]]:
+    """The component as an artifact can have it, each variant captured, lines that have a capacity, and what it took.
 
     What a variant writes besides what it returns is known when it is captured; it is then captured anew, with that as
     inputs and outputs.
@@ -178,7 +178,8 @@ def _as_written(
         stages += again
     if options.capacities:
         component = _with_room(component, captured, options.capacities, report)
-    return component, _programs(captured), stages
+    lines = tuple(dict.fromkeys(line for each in captured.values() for line in each.capacities))
+    return component, _programs(captured), lines, stages
 
 
 def _programs(captured: Mapping[str, Captured]) -> dict[str, ExportedProgram]:
@@ -255,16 +256,19 @@ def _checked(
     )
 
 
-def _refuse_read_capacities(component: str, variant: str, records: Sequence[ParityRecord]) -> None:
-    """Raise `ConversionRefused` if a program with room for more tokens is not the module's.
+def _refuse_read_capacities(
+    component: str, variant: str, lines: Sequence[str], records: Sequence[ParityRecord]
+) -> None:
+    """Raise `ConversionRefused` if a program with room for more tokens behind these lines is not the module's.
 
-    What was captured has the capacity wherever Python asks how many tokens there are, and follows every operator but
-    that: nothing else of a module is lost on the way.
+    What was captured has the capacity wherever Python asks how many tokens there are.
     """
     if any(record.engine == CAPTURED and not record.passed for record in records):
         raise ConversionRefused(
-            f"{component} {variant} computes with the number of tokens behind a selection with a capacity (x.shape[0], "
-            "len(x), numel), which is the capacity in the artifact: compute it from the mask, mask.sum()"
+            f"{component} {variant} does not compute the same with room for more tokens behind {', '.join(lines)}: "
+            "where it computes with Python's number of tokens (x.shape[0], len(x), numel), that is the capacity in the "
+            "artifact, and mask.sum() is what it should compute with; else choose a fixed number of tokens there (topk "
+            "with a constant k)"
         )
 
 

@@ -45,4 +45,20 @@ SPREADING_CONTRACTIONS: Final = WrittenOut(
 )
 """Einstein sums that broadcast: as PyTorch takes them apart."""
 
-ONNX_RULES: Final = (FUNCTIONS, SHIFTS, CHOICES, AVERAGES, SPREADING_CONTRACTIONS)
+
+def _product_of_row(x: Tensor, dim: int, keepdim: bool, dtype: torch.dtype | None) -> Tensor:
+    return torch.prod(x, dim, keepdim=True, dtype=dtype).reshape(())
+
+
+def _logsumexp_of_row(x: Tensor, dim: list[int], keepdim: bool) -> Tensor:
+    return torch.logsumexp(x, dim, keepdim=True).reshape(())
+
+
+ROWS: Final = WrittenOut(
+    "onnx::rows",
+    {aten.prod.dim_int: _product_of_row, aten.logsumexp.default: _logsumexp_of_row},
+    unless=lambda node: "" if value_of(node).dim() == 0 else "its result has dimensions",
+)
+"""Reductions of a row to a number: the exporter loses the dimension before it has reduced it."""
+
+ONNX_RULES: Final = (FUNCTIONS, SHIFTS, CHOICES, AVERAGES, SPREADING_CONTRACTIONS, ROWS)

@@ -196,11 +196,19 @@ def check(made: Captured, forward: Callable[[Tensor], Outputs], seed: int) -> No
         assert used.tolist() == [i < count for i in range(room.size)]
 
 
-@pytest.mark.parametrize("name", COMPUTED)
-def test_what_follows_a_selection_is_computed_from_those_in_use(name: str) -> None:
-    made = captured(COMPUTED[name])
+GROUPS = [list(COMPUTED)[i::6] for i in range(6)]
+
+
+@pytest.mark.parametrize("names", GROUPS, ids=", ".join)
+def test_what_follows_a_selection_is_computed_from_those_in_use(names: list[str]) -> None:
+    """Several in a program: each capture takes a second."""
+
+    def forward(x: Tensor) -> Outputs:
+        return tuple(leaf for name in names for leaf in tree_leaves(COMPUTED[name](x)))
+
+    made = captured(forward)
     for seed in range(4):
-        check(made, COMPUTED[name], seed)
+        check(made, forward, seed)
 
 
 @pytest.mark.parametrize("room", [2, 5, TOKENS])
@@ -282,8 +290,18 @@ def test_a_number_of_tokens_that_python_reads_is_refused(tmp_path: Path) -> None
         y = kept(x)
         return y.sum(1) / y.shape[1]
 
-    with pytest.raises(ConversionRefused, match=r"computes with the number of tokens .*mask\.sum\(\)"):
+    with pytest.raises(ConversionRefused, match=r"behind test_capacity\.py:\d+: .*number of tokens.*mask\.sum\(\)"):
         tm_export.export(Lambda(forward), tokens(0), out=tmp_path, capacities=ROOM * 2)
+
+
+def test_a_capacity_changes_how_many_rows_there_are(tmp_path: Path) -> None:
+    def forward(x: Tensor) -> Tensor:
+        keep = x[0, :, 0] > 0
+        return torch.cat([x[:, keep], x[:, ~keep]], 1) + torch.arange(TOKENS)[:, None]
+
+    message = r"has a capacity.* fails at test_capacity\.py:\d+: return torch\.cat.* size of tensor a \(20\)"
+    with pytest.raises(UsageError, match=message):
+        tm_export.export(Lambda(forward), tokens(0), out=tmp_path, capacities=ROOM)
 
 
 def test_a_capacity_belongs_to_a_line(tmp_path: Path) -> None:

@@ -92,6 +92,20 @@ def groups_weighed(x: Tensor) -> Tensor:
     return (groups.mean(-1).softmax(2).unsqueeze(-1) * groups).sum(2)
 
 
+def learned(x: Tensor) -> Tensor:
+    """TokenLearner: eight tokens, each a mean with weights that two layers make of every token."""
+    weights = F.linear(F.linear(x, W[:32]).relu(), W[:8])
+    return weights.transpose(1, 2).softmax(-1) @ x
+
+
+def straight_through(x: Tensor) -> Tensor:
+    """GroupViT: a hard assignment with the gradient of a soft one."""
+    soft = (torch.arange(256.0).reshape(8, 32).sin() @ x.mT).softmax(1)
+    hard = F.one_hot(soft.argmax(1), 8).to(x.dtype).mT
+    place = hard - soft.detach() + soft
+    return place @ x / place.sum(-1, keepdim=True)
+
+
 MERGING = {
     "fused qkv": (fused_qkv, [("prune", 64, 20)]),
     "score matrix": (score_matrix, [("prune", 64, 16)]),
@@ -102,6 +116,8 @@ MERGING = {
     "by means": (averaged, [("merge", 64, 16)]),
     "pairs by weights": (pairs_weighed, [("merge", 64, 32)]),
     "groups by weights": (groups_weighed, [("merge", 64, 16)]),
+    "by learned weights": (learned, [("merge", 64, 8)]),
+    "straight through": (straight_through, [("merge", 64, 8)]),
     "by products": (assigned, [("merge", 64, 16), ("unmerge", 16, 64)]),
 }
 
@@ -141,6 +157,11 @@ KEEPING = {
         lambda kv, q: F.scaled_dot_product_attention(q, kv.repeat_interleave(2, dim=1), kv.repeat_interleave(2, dim=1)),
         (torch.randn(1, 2, 12, 8), torch.randn(1, 4, 1, 8)),
     ),
+    "linear attention": (
+        lambda x, w: (x @ w).softmax(-1) @ ((x @ w.T).softmax(1).mT @ (x @ w)),
+        (ROWS, torch.randn(8, 8)),
+    ),
+    "gated channels": (lambda x, w: F.linear(x.mean(1), w).sigmoid()[:, None] * x, (ROWS, torch.randn(8, 8))),
     "rotary positions": (lambda x, w: w * x[..., ::2] + w * x[..., 1::2], (ROWS, torch.randn(4))),
     "a residual": (lambda x, w: x * w + x[:, ::1] * 2, (ROWS, torch.randn(8))),
     "attention to fewer": (

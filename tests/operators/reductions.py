@@ -14,7 +14,8 @@ _SEVERAL: Final = ("(0, 2)", "(-1, 1), keepdim=True", "(-3, -1)")
 
 
 def _along(template: str, arguments: Iterable[str], kinds: Iterable[Draw] = _KINDS) -> tuple[Call, ...]:
-    return that_run(call(template.format(argument), a=a) for argument in arguments for a in kinds)
+    """Of these kinds, and of a row, whose reduction is a single number."""
+    return that_run(call(template.format(argument), a=a) for argument in arguments for a in (*kinds, floats(5)))
 
 
 _NUMBERS: Final = (floats(), floats(1), floats(5, 1))
