@@ -50,9 +50,9 @@ def calls_right_everywhere() -> list[tuple[Call, ...]]:
     return [tuple(calls[i : i + TOGETHER]) for i in range(0, len(calls), TOGETHER)]
 
 
-@pytest.mark.parametrize("calls", calls_right_everywhere(), ids=lambda calls: str(calls[0]))
+@pytest.mark.parametrize("calls", calls_right_everywhere()[::3], ids=lambda calls: str(calls[0]))
 def test_calls_compute_the_same_as_each_target_has_them_written(calls: tuple[Call, ...]) -> None:
-    """All of them, run by PyTorch: it is the rules that are tried here, and no converter."""
+    """A third of them, run by PyTorch: it is the rules that are tried here, and no converter. All take two minutes."""
     for target in table.TARGETS:
         hold_rewriting(calls, find_target(target))
 
