@@ -202,10 +202,10 @@ def _with_room(
             )
     (first, one), *others = captured.items()
     for name, other in others:
-        if [room.output for room in other.rooms] != [room.output for room in one.rooms]:
+        if other.rooms != one.rooms:
             raise UsageError(
-                f"variants {first!r} and {name!r} of {component.name} select tokens for other outputs: give both the "
-                "same selections, or export them as models of their own"
+                f"variants {first!r} and {name!r} of {component.name} select tokens for other outputs, or of other "
+                "capacities: give both the same selections, or export them as models of their own"
             )
     for line, room in lines.items():
         report.say(f"{component.name}: {line} has room for {room} tokens; of more, the first are taken")
