@@ -1,7 +1,7 @@
 """Follow what is in use of a selection with a capacity through a captured program, to its outputs.
 
-Wherever a token that is not in use would have a part in the result, it is replaced by what has none: zero in a sum, the
-lowest number in a softmax or an order, nothing in a mask of attention. Outputs have the tokens in use first, in their
+Wherever a token that is not in use would have a part in the result, it is replaced by what has none: zero in a sum,
+minus infinity in a softmax or an order, nothing in a mask of attention. Outputs have the tokens in use first, in their
 order, and zeros behind; further outputs say which are in use.
 """
 
@@ -23,10 +23,10 @@ from tm_export.exporters.capacity.multiplying import MULTIPLYING
 from tm_export.exporters.capacity.places import (
     IN_USE,
     Carried,
-    Places,
     along,
     comes_first,
     filled,
+    in_front,
     known,
     mask_of,
     to_front,
@@ -106,7 +106,7 @@ class _Carrying:
         if isinstance(node.meta["val"], tuple | list):
             return made.value
         carried: Any = made.carried
-        if all(map(_comes_first, carried)):
+        if all(map(comes_first, carried)):
             return made.value
         value, self._carried[node] = to_front(step.call() if made.value is KEEP else made.value, carried)
         return value
@@ -114,11 +114,9 @@ class _Carrying:
     def _selected(self, node: fx.Node, values: Values) -> Tensor:
         positions: Tensor
         positions, count = (values(argument) for argument in arguments(node))
-        size = positions.shape[-1]
-        with known():
-            place = torch.arange(size).expand(tuple(positions.shape))
+        shape = tuple(positions.shape)
         own = self._carried.get(arguments(node)[0], ())
-        self._carried[node] = united([*own, Places(torch.arange(size) < count, place)])
+        self._carried[node] = united([*own, in_front(torch.arange(shape[-1]) < count, shape, len(shape) - 1)])
         return positions
 
     def _returned(self, node: fx.Node, values: Values) -> Any:
@@ -158,9 +156,3 @@ def _packed(output: fx.Node, value: Tensor, carried: Carried) -> tuple[Tensor, d
         assert mask is not None
         used[dim] = mask.reshape(-1).clone()
     return filled(value, carried, 0), used
-
-
-def _comes_first(each: Places) -> bool:
-    with known():
-        dims = varying(each.place)
-    return len(dims) != 1 or comes_first(each, next(iter(dims)))

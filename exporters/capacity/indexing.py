@@ -15,6 +15,7 @@ from tm_export.exporters.capacity.places import (
     known,
     mask_of,
     moved,
+    numbered,
     united,
     varying,
 )
@@ -46,16 +47,11 @@ def _looked_up(step: Step) -> Made:
         made = [Places(each.used_S, step.call_known({**first, data: each.place})) for each in kept]
         for dim, node in indices.items():
             for each in step.places(node):
-                table = _numbers(shape, dim, int(each.place.max()) + 2)
+                wide = [int(each.place.max()) + 2 if d == dim else n for d, n in enumerate(shape)]
+                table = numbered(wide, dim)
                 place = step.call_known({**first, data: table, node: each.place + 1}) - 1
                 made.append(Places(each.used_S, place))
         return Made(united(made))
-
-
-def _numbers(shape: Sequence[int], dim: int, size: int) -> Tensor:
-    """0, 1, … along a dimension."""
-    wide = [size if d == dim else n for d, n in enumerate(shape)]
-    return torch.arange(size).view([size if d == dim else 1 for d in range(len(wide))]).expand(wide)
 
 
 def _written(step: Step) -> Made:

@@ -11,7 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tm_export.exporters.arguments import from_front
-from tm_export.exporters.capacity.places import ALWAYS, Places, along, broadcast, in_front, known, mask_of, united
+from tm_export.exporters.capacity.places import (
+    ALWAYS,
+    Places,
+    along,
+    broadcast,
+    in_front,
+    known,
+    mask_of,
+    stretched,
+    united,
+)
 from tm_export.exporters.capacity.step import Handler, Made, Step, each_of
 from tm_export.exporters.retrace import value_of
 
@@ -89,10 +99,6 @@ def row(step: Step) -> Made:
     return Made(made.carried, step.values(source).index_select(dim, at).squeeze(dim))
 
 
-def _cut_to(place: Tensor, dim: int, size: int) -> Tensor:
-    return place.narrow(dim, 0, 1).expand([size if d == dim else n for d, n in enumerate(place.shape)])
-
-
 def cut(step: Step) -> Made:
     """A slice, whose bounds may count from the end of what is in use."""
     given = step.given
@@ -106,7 +112,7 @@ def cut(step: Step) -> Made:
         step.refuse(_LEFT_OPEN)
     others, steps = step.places_but_along(source, frozenset({dim})), torch.arange(shape[dim])
     with known():
-        carried = [Places(each.used_S, _cut_to(each.place, dim, shape[dim])) for each in others]
+        carried = [Places(each.used_S, stretched(each.place, dim, shape[dim])) for each in others]
     if start >= 0:
         used = steps < mask.sum() + (end - start)
         return Made(united([*carried, in_front(used, shape, dim)]))

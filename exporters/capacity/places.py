@@ -136,9 +136,13 @@ def counted(used_S: Tensor, size: int) -> Tensor:
     return torch.arange(size) < used_S.sum()
 
 
-def comes_first(each: Places, dim: int) -> bool:
-    """Whether what is in use comes first along the only dimension along which places vary, however much it is."""
+def comes_first(each: Places) -> bool:
+    """Whether what is in use comes first, however much it is, if places vary along one dimension alone."""
     with known():
+        dims = varying(each.place)
+        if len(dims) != 1:
+            return True
+        (dim,) = dims
         row = each.place.movedim(dim, -1).reshape(-1, each.place.shape[dim])[0]
         return bool((row[1:] >= row[:-1]).all())
 
@@ -146,29 +150,33 @@ def comes_first(each: Places, dim: int) -> bool:
 def to_front(value: Tensor, carried: Carried) -> tuple[Tensor, Carried]:
     """The tensor with what is in use first, in its order, along each dimension along which that is not so."""
     with known():
-        dims = {id(each): varying(each.place) for each in carried}
-    scattered = {
-        next(iter(dims[id(each)]))
-        for each in carried
-        if len(dims[id(each)]) == 1 and not comes_first(each, next(iter(dims[id(each)])))
-    }
+        scattered = {dim for each in carried if not comes_first(each) for dim in varying(each.place)}
     for dim in sorted(scattered):
-        own = tuple(each for each in carried if dims[id(each)] == {dim})
-        mask, size = mask_of(own), value.shape[dim]
+        with known():
+            is_own = [varying(each.place) == {dim} for each in carried]
+        mask, size = mask_of(tuple(each for each, own in zip(carried, is_own, strict=True) if own)), value.shape[dim]
         assert mask is not None
         flat, steps = mask.reshape(-1), torch.arange(size)
         value = value.index_select(dim, torch.where(flat, steps, steps + size).argsort())
-        rest = [each for each in carried if dims[id(each)] != {dim}]
-        carried = (*rest, in_front(counted(flat, size), tuple(value.shape), dim))
-        dims[id(carried[-1])] = frozenset({dim})
+        others = [each for each, own in zip(carried, is_own, strict=True) if not own]
+        carried = (*others, in_front(counted(flat, size), value.shape, dim))
     return value, carried
 
 
-def in_front(used_S: Tensor, shape: tuple[int, ...], dim: int) -> Places:
+def in_front(used_S: Tensor, shape: Sequence[int], dim: int) -> Places:
     """Places along one dimension of a tensor, all of a selection as they come."""
     with known():
-        steps = torch.arange(shape[dim]).view([-1 if d == dim else 1 for d in range(len(shape))])
-        return Places(used_S, steps.expand(shape))
+        return Places(used_S, numbered(shape, dim))
+
+
+def numbered(shape: Sequence[int], dim: int) -> Tensor:
+    """0, 1, … along a dimension."""
+    return torch.arange(shape[dim]).view([-1 if d == dim else 1 for d in range(len(shape))]).expand(tuple(shape))
+
+
+def stretched(place: Tensor, dim: int, size: int) -> Tensor:
+    """Places that do not vary along a dimension, where it is of another size."""
+    return place.narrow(dim, 0, 1).expand([size if d == dim else n for d, n in enumerate(place.shape)])
 
 
 def _mask(each: Places) -> Tensor:

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.arguments import from_front
-from tm_export.exporters.capacity.places import Carried, Places, along, filled, in_front, known, mask_of, united
+from tm_export.exporters.capacity.places import (
+    Carried,
+    Places,
+    along,
+    filled,
+    in_front,
+    known,
+    mask_of,
+    stretched,
+    united,
+)
 from tm_export.exporters.capacity.step import Handler, Made, Step, each_of, highest, lowest
 from tm_export.exporters.retrace import value_of
 
@@ -93,17 +103,11 @@ def _first_of_order(step: Step) -> Made:
     given, k, over = step.values(source), step.given["k"], along(step.places(source), frozenset({dim}))
     kept = step.places_but_along(source, frozenset({dim}))
     with known():
-        carried = united([Places(each.used_S, _first(each.place, dim, k)) for each in kept])
+        carried = united([Places(each.used_S, stretched(each.place, dim, k)) for each in kept])
     if not over:
         return Made((carried, carried))
     order = _order(given, over, dim, descending=step.given["largest"]).narrow(dim, 0, k)
     return Made((carried, carried), (given.gather(dim, order), order))
-
-
-def _first(place: Tensor, dim: int, k: int) -> Tensor:
-    shape = list(place.shape)
-    shape[dim] = k
-    return place.narrow(dim, 0, 1).expand(shape)
 
 
 def _order(x: Tensor, over: Carried, dim: int, *, descending: bool) -> Tensor:

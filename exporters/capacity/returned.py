@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from tm_export.exporters.capacity.stated import line_of
 from tm_export.exporters.counts.readings import READINGS
 from tm_export.exporters.source import source_of_call
 from tm_export.exporters.sources import ComponentSource
+from tm_export.exporters.wrapped import wrapping
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,8 @@ def with_room(
     more = tuple(
         f"{names[room.output]}_used" + (f"_{room.dim}" if by_output.count(room.output) > 1 else "") for room in rooms
     )
-    builders = {name: _filling(build, tuple(rooms), lines) for name, build in component.variants.items()}
+    builders = {name: wrapping(build, _Filled, tuple(rooms), lines) for name, build in component.variants.items()}
     return replace(component, variants=builders, output_names=(*names, *more))
-
-
-def _filling(
-    build: Callable[[], nn.Module], rooms: tuple[Room, ...], lines: Mapping[str, int]
-) -> Callable[[], nn.Module]:
-    def filling() -> nn.Module:
-        module = build()
-        # Messages name the class of the module that they are about: the user's.
-        named = type(type(module).__name__, (_Filled,), {})
-        made: nn.Module = named(module, rooms, lines)
-        return made.train(module.training)
-
-    return filling
 
 
 class _Filled(nn.Module):

@@ -16,6 +16,7 @@ from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.normalise.widths import widened
 from tm_export.exporters.retrace import arguments
 from tm_export.exporters.sources import ComponentSource, StateName
+from tm_export.exporters.wrapped import wrapping
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,10 @@ def as_artifact(component: ComponentSource, interface: Interface) -> ComponentSo
             f"{component.name!r} of a model with a checkpoint writes {', '.join(interface.buffers)} in forward: "
             "let forward take it and return it"
         )
-    builders = {name: _adapting(build, component, name, interface) for name, build in component.variants.items()}
+    builders = {
+        name: wrapping(build, _AsArtifact, tuple(value.dtype for value in component.inputs_of(name)), interface)
+        for name, build in component.variants.items()
+    }
     module = next(iter(component.variants.values()))()
     initial = tuple(_outside(_buffer(module, key)) for key in interface.buffers)
 
@@ -127,21 +131,6 @@ def _free(wanted: str, taken: list[str]) -> str:
         name = f"{wanted}_{i}"
     taken.append(name)
     return name
-
-
-def _adapting(
-    build: Callable[[], nn.Module], component: ComponentSource, variant: str, interface: Interface
-) -> Callable[[], nn.Module]:
-    dtypes = tuple(value.dtype for value in component.inputs_of(variant))
-
-    def adapted() -> nn.Module:
-        module = build()
-        # Messages name the class of the module that they are about: the user's.
-        named = type(type(module).__name__, (_AsArtifact,), {})
-        made: nn.Module = named(module, dtypes, interface)
-        return made.train(module.training)
-
-    return adapted
 
 
 class _AsArtifact(nn.Module):
