@@ -49,9 +49,13 @@ def with_first_statement(path: Path, function: str, name: str) -> CodeType:
     """A function's code that first calls the built-in `called_function` with a name, and so do functions within it."""
     tree = ast.parse(path.read_text())
     place = next(place for qualname, place in _functions(tree) if qualname == function)
-    for each in ast.walk(_at(tree, place)):
+    for each in list(ast.walk(_at(tree, place))):
         if isinstance(each, ast.FunctionDef):
             each.body.insert(0, ast.parse(f"called_function({name!r})").body[0])
+        elif isinstance(each, ast.Lambda):
+            called = ast.parse(f"called_function({name!r})", mode="eval").body
+            both = ast.Tuple([called, each.body], ast.Load())
+            each.body = ast.Subscript(both, ast.Constant(1), ast.Load())
     compiled = compile(ast.fix_missing_locations(tree), str(path), "exec")
     return next(code for code in codes(compiled) if code.co_qualname == function)
 

@@ -34,18 +34,18 @@ from mutants import Mutant, codes, mutants_of, with_first_statement
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RULES: Final = ("raise_best", "raise_gather", "raise_indexing", "raise_order", "raise_pairs", "raise_scatter")
-OPERATORS: Final = "operators/test_operators.py"
+ONE_BY_ONE: Final = "operators/test_rules_one_by_one.py"
 TESTS: Final[Mapping[str, Sequence[str]]] = {
-    "exporters/rules/xnnpack/": ("exporters/test_xnnpack_rules.py", OPERATORS),
-    "exporters/rules/coreml/": ("exporters/test_coreml_rules.py", "exporters/test_coreml_border.py", OPERATORS),
+    "exporters/rules/xnnpack/": ("exporters/test_xnnpack_rules.py", ONE_BY_ONE),
+    "exporters/rules/coreml/": ("exporters/test_coreml_rules.py", "exporters/test_coreml_border.py", ONE_BY_ONE),
     "exporters/rules/": (
         *(f"exporters/test_{rule}.py" for rule in RULES),
         *(f"exporters/test_{name}.py" for name in ("uniform", "spelling", "bounds", "distinct")),
         *(f"exporters/test_{name}.py" for name in ("integers", "executorch_rules", "onnx_rules")),
         *(f"exporters/test_{name}.py" for name in ("xnnpack_rules", "draws")),
-        OPERATORS,
+        ONE_BY_ONE,
     ),
-    "exporters/normalise/": ("exporters/test_normalise.py", OPERATORS),
+    "exporters/normalise/": ("exporters/test_normalise.py", ONE_BY_ONE),
     "exporters/capacity/": ("exporters/test_capacity.py",),
     "exporters/counts/": ("exporters/test_counts.py",),
     "exporters/lowering/": (
@@ -159,12 +159,18 @@ def _passes(mutant: Mutant, tests: Sequence[str]) -> bool:
 def _exchange(file: str, function: str, code: CodeType) -> None:
     """Give a function that has been imported another body, and those made within it, wherever they are known by now."""
     path = _source_path(file)
-    bodies = {each.co_qualname: each for each in codes(code) if each.co_name != "<lambda>"}
+    found = list(codes(code))
+    times = Counter(map(_place_of, found))
+    bodies = {_place_of(each): each for each in found if times[_place_of(each)] == 1}  # two lambdas may share a line
     for each in gc.get_objects():
         if isinstance(each, FunctionType) and os.path.realpath(each.__code__.co_filename) == path:
-            body = bodies.get(each.__code__.co_qualname)
+            body = bodies.get(_place_of(each.__code__))
             if body is not None and body.co_freevars == each.__code__.co_freevars:
                 each.__code__ = body
+
+
+def _place_of(code: CodeType) -> tuple[str, int]:
+    return code.co_qualname, code.co_firstlineno
 
 
 def _source_path(file: str) -> str:

@@ -30,7 +30,7 @@ from tm_export.exporters.normalise.widths import widen
 from tm_export.exporters.normalise.wrapping import WRAPPED_INDICES
 from tm_export.exporters.rules.base import No, Rule, apply_rules
 
-_WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
+WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
     WriteByChoice(),
     ScatterInOrder(),
     DIAGONALS,
@@ -61,11 +61,11 @@ _WRITTEN_OUT: Final[tuple[Rule[Any], ...]] = (
 
 
 def _write_out(program: ExportedProgram) -> ExportedProgram:
-    return apply_rules(program, _WRITTEN_OUT)[0] if any(map(_is_written_out, program.graph.nodes)) else program
+    return apply_rules(program, WRITTEN_OUT)[0] if any(map(_is_written_out, program.graph.nodes)) else program
 
 
 def _is_written_out(node: fx.Node) -> bool:
-    rules = (rule for rule in _WRITTEN_OUT if node.target in rule.pattern)
+    rules = (rule for rule in WRITTEN_OUT if node.target in rule.pattern)
     return any(not isinstance(rule.check(node), No) for rule in rules)
 
 

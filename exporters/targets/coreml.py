@@ -70,7 +70,7 @@ class CoremlTarget:
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """Write out what coremltools gets wrong, and compute what follows from weights alone."""
-        program = _spelled(widened(program), (GeluByTanh(), *_RULES))
+        program = _spelled(widened(program), (GeluByTanh(), *RULES))
         program, step = fold_weights(program)
         return Legalized(program, Recipe(step))
 
@@ -121,7 +121,7 @@ class CoremlTarget:
         precision = ct.transform.FP16ComputePrecision(_may_be_half) if half else ct.precision.FLOAT32
         program = function.program
         try:
-            program = _spelled(decompose(program, _coremltools_knows), _RULES)
+            program = _spelled(decompose(program, _coremltools_knows), RULES)
             program = with_border(within_half(program) if half else program, function.signature.inputs)
             return ct.convert(
                 program,
@@ -153,7 +153,7 @@ class CoremlTarget:
         return Placement(regions=regions, operators=dict(sorted(counts.items())), outside=outside)
 
 
-_RULES: Final[tuple[Rule[Any], ...]] = (*SPELLING, *COREML_RULES)
+RULES: Final[tuple[Rule[Any], ...]] = (*SPELLING, *COREML_RULES)
 
 
 def _spelled(program: ExportedProgram, rules: Sequence[Rule[Any]]) -> ExportedProgram:

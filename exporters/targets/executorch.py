@@ -24,6 +24,8 @@ from tm_export.exporters.targets.base import Function, Legalized, Placement, ref
 from tm_export.exporters.targets.packed_constants import refuse_unpacked_constants
 from tm_export.exporters.targets.xnnpack_rules import legalize_for_xnnpack
 
+RULES: Final = (CONVOLUTIONS, *INTEGERS, *EXECUTORCH_RULES)
+
 
 class ExecutorchTarget:
     """Lowers through `to_edge_transform_and_lower` with the chosen backend's partitioner."""
@@ -59,7 +61,7 @@ class ExecutorchTarget:
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """What its kernels take; for XNNPACK, the forms that its partitioner takes."""
-        program, _ = apply_rules(program, (CONVOLUTIONS, *INTEGERS, *EXECUTORCH_RULES))
+        program, _ = apply_rules(program, RULES)
         return legalize_for_xnnpack(program) if options.backend == "xnnpack" else Legalized(program)
 
     def artifact(self, stem: str, variant: str) -> str:

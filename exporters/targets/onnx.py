@@ -34,6 +34,8 @@ from tm_export.exporters.targets.onnx_weights import WeightedGraph, without_weig
 OPSET: Final = 20
 """The oldest opset with Gelu as one operator; onnxruntime mobile builds of the last two years read it."""
 
+RULES: Final = (AttentionOverOneBatch(), DivisionByFloor(), *ONNX_RULES)
+
 
 class OnnxTarget:
     """Exports through `torch.onnx`, cleans up with onnxslim, and checks with `onnx.checker`."""
@@ -59,7 +61,7 @@ class OnnxTarget:
 
     def legalize(self, program: ExportedProgram, options: ExportOptions) -> Legalized:
         """Operators that the exporter lacks or computes in floats are written out; weights alone are computed with."""
-        program, _ = apply_rules(program, (AttentionOverOneBatch(), DivisionByFloor(), *ONNX_RULES))
+        program, _ = apply_rules(program, RULES)
         program, step = fold_weights(with_wide_bytes(program))
         return Legalized(program, Recipe(step))
 

@@ -7,13 +7,12 @@ import table
 from calls import Call
 from limits import LIMITS
 from registry import NOT_FORWARD, OPERATORS, core_operators
+from right import right_everywhere
 from trial import hold_rewriting, outcome_of
 
 from tm_export.exporters.targets.base import find_target
 
 ROWS = table.read()
-TOGETHER = 64
-"""Calls that are rewritten in one program."""
 
 
 def test_every_operator_of_the_core_set_is_tried() -> None:
@@ -43,16 +42,9 @@ def test_a_call_of_each_operator_is_right_where_the_table_says_so(target: str) -
     assert outcome_of(calls, find_target(target)).verdict == "right"
 
 
-def calls_right_everywhere() -> list[tuple[Call, ...]]:
-    """All calls that every target computes rightly, so many to a program."""
-    others = {(row.operator, call) for row in ROWS for call, _ in (*row.refused, *row.limits)}
-    calls = [each for name, own in OPERATORS.items() for each in own if (name, str(each)) not in others]
-    return [tuple(calls[i : i + TOGETHER]) for i in range(0, len(calls), TOGETHER)]
-
-
-@pytest.mark.parametrize("calls", calls_right_everywhere()[::3], ids=lambda calls: str(calls[0]))
+@pytest.mark.parametrize("calls", right_everywhere()[::11], ids=lambda calls: str(calls[0]))
 def test_calls_compute_the_same_as_each_target_has_them_written(calls: tuple[Call, ...]) -> None:
-    """A third of them, run by PyTorch: it is the rules that are tried here, and no converter. All take two minutes."""
+    """Some, by all passes of an export and no converter; `test_rules_one_by_one.py` has all, by the rules alone."""
     for target in table.TARGETS:
         hold_rewriting(calls, find_target(target))
 

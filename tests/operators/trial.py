@@ -63,7 +63,7 @@ def raised_of(calls: tuple[Call, ...]) -> ExportedProgram:
     captured = normalise(capture(module_of(calls), inputs_of(calls, SEEDS[0])))
     program = raise_merges(captured, seed=0).program
     for seed in SEEDS:
-        _hold(calls, replay(program, inputs_of(calls, seed)).outputs, expected_of(calls, seed))
+        hold(calls, replay(program, inputs_of(calls, seed)).outputs, expected_of(calls, seed))
     return program
 
 
@@ -95,7 +95,7 @@ def hold_rewriting(calls: tuple[Call, ...], target: Target) -> None:
     """Raise `OtherNumbers` if the calls as the target has them written do not compute what PyTorch does."""
     lowered = lower(raised_of(calls), target, OPTIONS).program
     for seed in SEEDS:
-        _hold(calls, run_lowered(lowered, inputs_of(calls, seed)), expected_of(calls, seed))
+        hold(calls, run_lowered(lowered, inputs_of(calls, seed)), expected_of(calls, seed))
 
 
 def _refused(error: Exception) -> Outcome:
@@ -139,10 +139,10 @@ def _run(calls: tuple[Call, ...], program: ExportedProgram, target: Target, fold
     )
     for engine in engines_for(target.name):
         for made, wanted in zip(run_artifact(engine, path, variant, given), expected, strict=True):
-            _hold(calls, made, wanted)
+            hold(calls, made, wanted)
 
 
-def _hold(calls: tuple[Call, ...], made: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+def hold(calls: tuple[Call, ...], made: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     """Raise `OtherNumbers` at the first output that is not PyTorch's."""
     for i, (result, wanted) in enumerate(zip(made, expected, strict=True)):
         single = wanted.dim() == 0 and result.numel() == 1  # an artifact may give one number as an array of one
