@@ -36,6 +36,7 @@ from torch.fx.experimental.proxy_tensor import (
     track_tensor_tree,
 )
 
+import tm_export.exporters.torch_patches  # noqa: F401  # for all passes, PyTorch's own among them
 from tm_export.exporters.arguments import bound_arguments, from_front
 
 _DERIVATION: Final = "derivation"

@@ -131,14 +131,18 @@ def test_dry_run_shows_merge_sites_and_writes_nothing(
     assert not out.exists()
 
 
-def test_dry_run_of_the_default_model_says_where_it_merges(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    some = ["--component", "denoiser", "--component", "sampler"]
-    assert main([*some, "--target", "onnx", "--dry-run", "--json", "-o", str(tmp_path)]) == 0
+def test_dry_run_of_the_default_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--component", "sampler", "--target", "onnx", "--dry-run", "--json", "-o", str(tmp_path)]) == 0
     (plan,) = json.loads(capfd.readouterr().out)["plans"]
-    assert plan["artifacts"] == ["denoiser/00/full.onnx", "denoiser/00/merged.onnx", "sampler/00/full.onnx"]
-    merged = [site for site in plan["merges"] if site["variant"] == "merged"]
-    assert merged
-    assert all(site["tokens_after"] < site["tokens_before"] for site in merged if site["kind"] == "merge")
+    assert plan["artifacts"] == ["sampler/00/full.onnx"]
+
+
+def test_dry_run_says_where_it_merges(model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["-m", model, "--target", "onnx", "--dry-run", "--json", "-o", str(tmp_path)]) == 0
+    (plan,) = json.loads(capfd.readouterr().out)["plans"]
+    (site,) = plan["merges"]
+    assert (site["kind"], site["tokens_before"], site["tokens_after"]) == ("merge", 8, 4)
+
 
 
 def test_seeded_weights_are_told(
