@@ -35,9 +35,7 @@ from tm_export.exporters.report.pictures import region_pictures
 from tm_export.exporters.sources import ComponentSource, ModelSource
 from tm_export.exporters.staging import Staging
 from tm_export.exporters.targets.base import Target
-from tm_export.exporters.verify.cases import RAISED
 from tm_export.exporters.verify.component import Verified, verify_component
-from tm_export.exporters.verify.parity import WHOLE
 from tm_export.exporters.worker import warm_up
 from tm_export.runtime import manifest
 
@@ -117,15 +115,13 @@ def _verified(
 def _reference_of(prepared: Prepared, variant: str, verified: Verified) -> ReferenceRecord:
     check = prepared.checks.get(variant)
     own = [record for record in verified.parity if record.variant == variant]
-    held = {record.block for record in own if record.engine == RAISED}
-    blocks = dict.fromkeys(record.block for record in own if record.block != WHOLE)
     return ReferenceRecord(
         component=prepared.source.name,
         variant=variant,
         reference="captured" if check is None else "module",
         twin=None if check is not None or prepared.source.twin is None else prepared.source.twin[0],
         first_layers=prepared.first_layers.get(variant),
-        unheld_blocks=() if check is not None else tuple(block for block in blocks if block not in held),
+        unheld_blocks=verified.unheld[variant],
         inputs=tuple(dict.fromkeys(record.inputs for record in own)),
         widened=WideningRecord(**asdict(prepared.widenings[variant])) if variant in prepared.widenings else None,
         draws=() if check is None else check.draws,

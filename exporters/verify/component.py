@@ -30,7 +30,7 @@ from tm_export.exporters.verify.artifact import (
     emit_probe,
     run_artifact,
 )
-from tm_export.exporters.verify.captured_blocks import captured_block
+from tm_export.exporters.verify.captured_blocks import CapturedBlock, captured_block
 from tm_export.exporters.verify.cases import EXAMPLE, RAISED, Case, reference_by
 from tm_export.exporters.verify.eager import EagerRun, run_watched
 from tm_export.exporters.verify.gates import Gate, gate_for
@@ -43,9 +43,13 @@ from tm_export.runtime.engines.base import Engine
 
 @dataclass(frozen=True)
 class Verified:
-    """What verifying a component found, and the golden runs that it left in the bundle."""
+    """What verifying a component found, and the golden runs that it left in the bundle.
+
+    `unheld` are, by variant, the blocks of a streamed model that the captured program has not.
+    """
 
     parity: tuple[ParityRecord, ...]
+    unheld: Mapping[str, tuple[str, ...]]
     placement: tuple[PlacementRecord, ...]
     golden: tuple[manifest.Golden, ...]
     stages: tuple[StageRecord, ...]
@@ -63,6 +67,7 @@ def verify_component(
 ) -> Verified:
     """Run every variant in PyTorch, block by block, and the artifacts on the same inputs."""
     parity: list[ParityRecord] = []
+    unheld: dict[str, tuple[str, ...]] = {}
     placement: list[PlacementRecord] = []
     golden: list[manifest.Golden] = []
     stages: list[StageRecord] = []
@@ -78,9 +83,10 @@ def verify_component(
             else:
                 records = check.converted_blocks()
             parity += records
+            unheld[variant.name] = check.unheld(records)
         stages += watch.records
         placement += _placement(component, variant.name, target, workshop.bundle)
-    return Verified(tuple(parity), tuple(placement), tuple(golden), tuple(stages))
+    return Verified(tuple(parity), unheld, tuple(placement), tuple(golden), tuple(stages))
 
 
 @dataclass(frozen=True)
@@ -183,29 +189,47 @@ class _Check:
     def _block_case(self, i: int, values: dict[str, Tensor]) -> tuple[Case, list[ParityRecord]]:
         """One block on these values, by PyTorch, whose outputs are added to them.
 
-        Of a streamed model the captured program's block is the reference, and the raised one is held against it.
+        Of a streamed model the captured program's block is the reference, and the raised one is held against it, if it
+        decides. One that does not is held against it as it was lowered, which is another run less: `check_rewrite`.
         """
         piece = self.prepared.blocks[i].pieces[self.variant.name]
         inputs = tuple(values[name] for name in piece.reads)
-        reference = reference_of(lambda: self._program(i), inputs)
+        captured = self._captured_run(i, inputs)
         records: list[ParityRecord] = []
-        if (captured := self._captured_run(i, inputs)) is not None:
-            raised, reference = reference.run, reference_by(captured, captured(), reference.run.decisions)
-            exposed = (
-                (*raised.outputs, *(decision.index for decision in raised.decisions)) if raised.decisions else None
-            )
-            subject = Subject(
-                self.component.name, self.component.blocks[i].name, self.variant.name, RAISED, piece.writes
-            )
-            records = check_parity(subject, EXAMPLE, reference, raised.outputs, exposed, self._gate_in_pytorch())
+        if captured is None:
+            reference = reference_of(lambda: self._program(i), inputs)
+        elif not decisions_of(piece.program):
+            reference = reference_by(captured, captured(), ())
+        else:
+            raised = replay(self._program(i), inputs)
+            reference = reference_by(captured, captured(), raised.decisions)
+            records = self._raised(i, reference, raised)
         values |= dict(zip(piece.writes, map(Tensor.contiguous, reference.run.outputs), strict=True))
         return Case(EXAMPLE, inputs, reference), records
 
-    def _captured_run(self, i: int, inputs: Sequence[Tensor]) -> Callable[..., EagerRun] | None:
-        """Runs a streamed block as it was captured, where the captured program has such a block."""
-        captured = self.prepared.captured.get(self.variant.name)
+    def _raised(self, i: int, reference: Reference, raised: Replay) -> list[ParityRecord]:
+        """Compare a block's raised program, run by PyTorch, with the reference."""
+        writes = self.prepared.blocks[i].pieces[self.variant.name].writes
+        subject = Subject(self.component.name, self.component.blocks[i].name, self.variant.name, RAISED, writes)
+        return check_parity(subject, EXAMPLE, reference, raised.outputs, raised.exposed, self._gate_in_pytorch())
+
+    def unheld(self, records: Sequence[ParityRecord]) -> tuple[str, ...]:
+        """Of the blocks that the records are of, those of a streamed model that its captured program has not."""
+        if not self.prepared.captured:
+            return ()
+        verified = {record.block for record in records}
+        blocks = (block.name for i, block in enumerate(self.component.blocks) if self._captured(i) is None)
+        return tuple(name for name in blocks if name in verified)
+
+    def _captured(self, i: int) -> CapturedBlock | None:
+        """A streamed block as it was captured, where the captured program has such a block."""
+        program = self.prepared.captured.get(self.variant.name)
         piece = self.prepared.blocks[i].pieces[self.variant.name]
-        block = None if captured is None else captured_block(captured, piece.captured_reads, piece.captured_writes)
+        return None if program is None else captured_block(program, piece.captured_reads, piece.captured_writes)
+
+    def _captured_run(self, i: int, inputs: Sequence[Tensor]) -> Callable[..., EagerRun] | None:
+        """Runs a streamed block as it was captured, where there is one."""
+        block = self._captured(i)
         if block is None:
             return None
 
@@ -226,6 +250,8 @@ class _Check:
         )
         lowered = self._lowered(i) if artifact.probe is None else artifact.probe.program
         records = check_rewrite(artifact, lowered, cases[0], self._gate_in_pytorch())
+        if self.prepared.captured and artifact.probe is None and not all(record.passed for record in records):
+            records = self._raised(i, cases[0].reference, replay(self._program(i), cases[0].inputs)) + records
         return records + check_artifact(artifact, cases, self.target, self._gate()), artifact.probe
 
     def _probe(self, i: int) -> Probe:

@@ -219,7 +219,7 @@ def test_blocks_of_a_streamed_model_are_held_against_the_captured_program(tmp_pa
     report = export_streamed(tmp_path)
     blocks = {record.block for record in report.parity if record.engine == "onnxruntime"} - {"all"}
     assert len(blocks) > 1
-    assert {record.block for record in report.parity if record.engine == "raised"} == blocks
+    assert {record.block for record in report.parity if record.engine == "rewrite"} == blocks
     (reference,) = report.references
     assert (reference.reference, reference.inputs, reference.unheld_blocks) == ("captured", ("example",), ())
     assert reference.first_layers == "layers.1"
