@@ -118,7 +118,9 @@ def prepare(component: ComponentSource, options: ExportOptions, report: Progress
             else:
                 if component.twin is not None and name in component.twin[1].variants:
                     source_parity += _checked_twin(*component.twin, name, options).records
-                if (held := _first_layers(component, name, as_written[name], options, own)) is not None:
+                # Once, on what the last variant does: that the others are captured as they are, their twins show.
+                is_last = name == tuple(component.variants)[-1]
+                if is_last and (held := _first_layers(component, name, as_written[name], options, own)) is not None:
                     first_layers[name], layer_records = held
                     source_parity += layer_records
         if name in checks:

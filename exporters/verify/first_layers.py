@@ -1,7 +1,7 @@
 """The first layers of a streamed model in eager, on its real weights: what the captured program is held against.
 
-The module itself does not fit into memory. Each of its parts gets its weights when it is called and lets go of them
-after, and the run ends behind the second of the layers that repeat.
+The module itself does not fit into memory. Each operator gets its weights when it is called and lets go of them after,
+and the run ends behind the second of the layers that repeat.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import torch.utils._pytree as pytree
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from tm_export.exporters.evaluation import evaluated
 from tm_export.exporters.verify.captured_blocks import captured_block
 from tm_export.exporters.verify.eager import run_watched
 from tm_export.exporters.weights import WeightReader
@@ -42,8 +45,7 @@ def run_first_layers(
         weights: by the module's keys.
         seed: of random numbers.
 
-    None where there are no two layers of one kind, where what they compute is no single tensor, or where a part reads
-    weights that are another's.
+    None where there are no two layers of one kind, or where what they compute is no single tensor.
     """
     reads = [str(name) for name in captured.graph_signature.user_inputs]
     for path in _second_layers(module):
@@ -91,43 +93,46 @@ def _run_until(
     last: str, module: nn.Module, inputs: Sequence[Tensor], weights: WeightReader, seed: int
 ) -> Tensor | None:
     """What the part called `last` returns, the module having been run up to there."""
-    keys: dict[int, str] = {}
-    for key, tensor in (*module.named_parameters(), *module.named_buffers()):
-        keys.setdefault(id(tensor), key)
-    hooks = [hook for part in module.modules() for hook in _with_own_weights(part, keys, weights)]
 
     def reached(part: nn.Module, args: Any, returned: object) -> None:
         raise _Reached(returned)
 
-    hooks.append(module.get_submodule(last).register_forward_hook(reached))
-    module.eval()
+    def run() -> object:
+        with _WithValues(module, weights):
+            return module(*inputs)
+
+    hook = module.get_submodule(last).register_forward_hook(reached)
     try:
-        run_watched(lambda: module(*inputs), seed)
+        with evaluated(module):
+            run_watched(run, seed)
     except _Reached as end:
         value = end.value[0] if isinstance(end.value, tuple) and end.value else end.value
         plain = isinstance(value, Tensor) and not isinstance(value, FakeTensor)
         return value.detach() if plain else None  # type: ignore[union-attr]
-    except Exception:  # whatever PyTorch raises where a weight that has no values is read
+    except Exception:  # whatever PyTorch raises where a tensor that has no values is read
         return None
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
     return None
 
 
-def _with_own_weights(part: nn.Module, keys: dict[int, str], weights: WeightReader) -> list[Any]:
-    """Let the part have its own weights while its forward runs."""
-    held = {name: tensor for name, tensor in (*part._parameters.items(), *part._buffers.items()) if tensor is not None}
-    if not held:
-        return []
+class _WithValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its base has an untyped __init_subclass__
+    """Gives each operator the values of the weights that it reads, and lets go of them after it.
 
-    def load(_part: nn.Module, _args: Any) -> None:
-        for name, tensor in held.items():
-            value = weights.read(keys[id(tensor)]).detach().to(tensor.dtype)
-            setattr(part, name, nn.Parameter(value, requires_grad=False) if name in part._parameters else value)
+    Whose weights they are does not matter: a model may read those of a part that it does not call.
+    """
 
-    def unload(_part: nn.Module, _args: Any, _returned: object) -> None:
-        for name, tensor in held.items():
-            setattr(part, name, tensor)
+    def __init__(self, module: nn.Module, weights: WeightReader) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._weights = weights
+        self._keys: dict[int, str] = {}
+        for key, tensor in (*module.named_parameters(), *module.named_buffers()):
+            self._keys.setdefault(id(tensor), key)
 
-    return [part.register_forward_pre_hook(load), part.register_forward_hook(unload, always_call=True)]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = pytree.tree_map_only(Tensor, self._value, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    def _value(self, tensor: Tensor) -> Tensor:
+        key = self._keys.get(id(tensor))
+        return tensor if key is None else self._weights.read(key).detach().to(tensor.dtype)
