@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tm_export.exporters.errors import UsageError
+from tm_export.models.finite import is_finite
 
 MIN_ELEMENTS: Final = 1 << 16
 """Smaller tensors, such as biases and the weights of norms, are not worth an operator."""
@@ -23,6 +24,6 @@ def rounded(key: str, tensor: Tensor) -> Tensor:
     if not is_narrowed(tensor):
         return tensor
     narrow = tensor.half()
-    if not narrow.isfinite().all():
+    if not is_finite(narrow):
         raise UsageError(f"weight {key!r} has values beyond ±65504, which fp16 cannot hold: leave out --weights fp16")
     return narrow.float()

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
 from tm_export.exporters.errors import ConversionRefused, UsageError
+from tm_export.models.finite import is_finite
 
 
 def unwrapped(given: object) -> object:
@@ -63,7 +64,7 @@ def refuse_unfit(variant: str, module: nn.Module) -> None:
                 "before you return it (load_state_dict with assign=True)"
             )
     for name, parameter in module.named_parameters():
-        if not parameter.isfinite().all():
+        if not is_finite(parameter):
             raise UsageError(f"parameter {name!r} of variant {variant!r} holds NaN or infinity: give finite weights")
     for name, buffer in module.named_buffers():
         if buffer.isnan().any():

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from tm_export.models.checkpoint_errors import (
@@ -19,6 +18,7 @@ from tm_export.models.checkpoint_errors import (
     UnreadableCheckpoint,
     WrongTensor,
 )
+from tm_export.models.finite import is_finite
 from tm_export.models.tensor_source import StoredSpec, TensorSource, some_keys
 
 __all__ = [
@@ -40,8 +40,6 @@ __all__ = [
 
 Rename = Callable[[str], str | None]
 Adapt = Callable[[Tensor], Tensor]
-
-_CHECKED_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ class Weights:
                 tensor = self._adapt[key](tensor)
             except ValueError as error:
                 raise WrongTensor(f"{self._source.path}: {key} cannot be adapted to the model: {error}") from error
-        # In pieces: the check takes several times the memory of what it looks at.
-        if not all(torch.isfinite(piece).all() for piece in torch.split(tensor.flatten(), _CHECKED_AT_ONCE)):
+        if not is_finite(tensor):
             raise NotFinite(
                 f"{self._source.path}: {key} holds NaN or infinity; the checkpoint is damaged, download it again"
             )

@@ -144,7 +144,6 @@ def test_dry_run_says_where_it_merges(model: str, tmp_path: Path, capfd: pytest.
     assert (site["kind"], site["tokens_before"], site["tokens_after"]) == ("merge", 8, 4)
 
 
-
 def test_seeded_weights_are_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
