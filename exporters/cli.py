@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from tm_export.exporters.collecting import collect_seldom
 from tm_export.exporters.errors import ExitCode, ExportError, UsageError
 from tm_export.exporters.request import Request, app
 from tm_export.runtime.console import Complaints, defect_of, without_warnings
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _answer_or_complain(request: Request, complaints: Complaints) -> int:
+    collect_seldom()
     try:
         with _quiet(request):
             answer = _answer(request)

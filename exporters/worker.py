@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from tm_export.exporters.collecting import collect_seldom
 from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.stopwatch import peak_rss_bytes
@@ -175,6 +176,7 @@ def _hidden_main() -> Iterator[None]:
 def _set_up() -> None:
     """Leave interrupts to the tool, and end when it does; what was imported before is no garbage to look through."""
     gc.freeze()
+    collect_seldom()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_tool, daemon=True).start()
 
