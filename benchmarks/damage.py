@@ -248,7 +248,7 @@ def measure(target: str, cases: int, seed: int) -> bool:
     draw = random.Random(seed)
     engines_for(target)  # imported once, before the children are forked
     with tempfile.TemporaryDirectory(prefix="damage-") as folder:
-        command = [sys.executable, "-m", "tm_export.exporters.cli", "-m", MODEL, "--target", target]
+        command = [sys.executable, "-m", "tm_export.exporters.cli.command", "-m", MODEL, "--target", target]
         command += ["--block-budget", BLOCK_BUDGET, "-o", folder, "--json"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (whole,) = Path(folder).iterdir()

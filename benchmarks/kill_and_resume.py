@@ -57,7 +57,7 @@ class Export:
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         """The export as the leader of a process group of its own."""
-        command = [sys.executable, "-m", "tm_export.exporters.cli", "-m", MODEL, "--target", self.target]
+        command = [sys.executable, "-m", "tm_export.exporters.cli.command", "-m", MODEL, "--target", self.target]
         command += ["--block-budget", BLOCK_BUDGET, "-o", str(self.out), "--json"]
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)

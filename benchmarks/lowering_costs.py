@@ -23,13 +23,13 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from tm_export.exporters.capture import capture
-from tm_export.exporters.describe import tensor_specs
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.convert.worker import save_block, start_emission
 from tm_export.exporters.lowering.cost import Effort, Work, effort
+from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
 from tm_export.exporters.options import ExportOptions, MergeLowering
-from tm_export.exporters.rewrite import lower_merges, raise_merges
+from tm_export.exporters.partition.describe import tensor_specs
 from tm_export.exporters.targets.base import Function, Signature, Target, find_target
-from tm_export.exporters.worker import save_block, start_emission
 from tm_export.models.merging.bipartite import match_bipartite, merge
 from tm_export.runtime.engines import engines_for
 from tm_export.runtime.manifest import Variant

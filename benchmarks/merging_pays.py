@@ -87,12 +87,12 @@ CASES: dict[str, Case] = {
 
 def export(case: Case, kinds: Sequence[Kind], folder: Path) -> dict[str, int]:
     """Write the artifacts; returns the multiply-adds of each kind."""
-    from tm_export.exporters.capture import capture
-    from tm_export.exporters.macs import count_macs
+    from tm_export.exporters.capture.capture import capture
+    from tm_export.exporters.convert.worker import save_block, start_emission
+    from tm_export.exporters.graph.macs import count_macs
+    from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
     from tm_export.exporters.options import ExportOptions
-    from tm_export.exporters.rewrite import lower_merges, raise_merges
     from tm_export.exporters.targets.base import Function, Signature, find_target
-    from tm_export.exporters.worker import save_block, start_emission
 
     options, macs = ExportOptions(), {}
     for name in kinds:

@@ -36,24 +36,27 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 RULES: Final = ("raise_best", "raise_gather", "raise_indexing", "raise_order", "raise_pairs", "raise_scatter")
 ONE_BY_ONE: Final = "operators/test_rules_one_by_one.py"
 TESTS: Final[Mapping[str, Sequence[str]]] = {
-    "exporters/rules/xnnpack/": ("exporters/test_xnnpack_rules.py", ONE_BY_ONE),
-    "exporters/rules/coreml/": ("exporters/test_coreml_rules.py", "exporters/test_coreml_border.py", ONE_BY_ONE),
-    "exporters/rules/": (
-        *(f"exporters/test_{rule}.py" for rule in RULES),
-        *(f"exporters/test_{name}.py" for name in ("uniform", "spelling", "bounds", "distinct")),
-        *(f"exporters/test_{name}.py" for name in ("integers", "executorch_rules", "onnx_rules")),
-        *(f"exporters/test_{name}.py" for name in ("xnnpack_rules", "draws")),
+    "exporters/targets/executorch/xnnpack/": ("exporters/test_xnnpack_rules.py", ONE_BY_ONE),
+    "exporters/targets/coreml/": ("exporters/test_coreml_rules.py", "exporters/test_coreml_border.py", ONE_BY_ONE),
+    "exporters/targets/shared/": (
+        *(f"exporters/test_{name}.py" for name in ("integers", "executorch_rules", "onnx_rules", "xnnpack_rules")),
         ONE_BY_ONE,
     ),
-    "exporters/normalise/": ("exporters/test_normalise.py", ONE_BY_ONE),
-    "exporters/capacity/": ("exporters/test_capacity.py",),
-    "exporters/counts/": ("exporters/test_counts.py",),
+    "exporters/merging/raising/": (
+        *(f"exporters/test_{rule}.py" for rule in RULES),
+        *(f"exporters/test_{name}.py" for name in ("uniform", "bounds", "distinct")),
+        ONE_BY_ONE,
+    ),
+    "exporters/capture/normalise/": ("exporters/test_normalise.py", ONE_BY_ONE),
+    "exporters/capture/capacity/": ("exporters/test_capacity.py",),
+    "exporters/capture/counts/": ("exporters/test_counts.py",),
     "exporters/lowering/": (
         *(f"exporters/test_{name}.py" for name in ("lowering_forms", "forms_read_twice", "distinct", "bounds")),
         "exporters/test_rule_programs.py",
     ),
-    "exporters/partition.py": ("exporters/test_partition.py",),
-    "exporters/convert.py": ("exporters/test_resume.py", "exporters/test_template.py", "exporters/test_jobs.py"),
+    "exporters/partition/search.py": ("exporters/test_partition.py",),
+    "exporters/convert/convert.py": tuple(f"exporters/test_{name}.py" for name in ("resume", "template", "jobs")),
+    "exporters/reference/": ("exporters/test_parity.py", "exporters/test_eager.py", "exporters/test_planted_faults.py"),
     "exporters/verify/": ("exporters/test_parity.py", "exporters/test_eager.py", "exporters/test_planted_faults.py"),
     "runtime/engines/coreml_reference/": (
         *(f"runtime/test_coreml_reference_{name}.py" for name in ("engine", "readings", "mil_ops", "torch_ops")),

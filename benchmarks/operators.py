@@ -33,7 +33,7 @@ from calls import Call
 from registry import OPERATORS
 from trial import Outcome, is_native, outcome_of
 
-import tm_export.exporters.worker_setup  # noqa: F401  # coremltools is quiet from here on
+import tm_export.exporters.convert.worker_setup  # noqa: F401  # coremltools is quiet from here on
 from tm_export.exporters.targets.base import Target, find_target, target_names
 
 TOGETHER: Final = 48

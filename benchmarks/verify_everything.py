@@ -17,14 +17,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.zoo import ZOO
+from tm_export.exporters.bundle.staging import Staging
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import ExportError
-from tm_export.exporters.load_source import source_of
-from tm_export.exporters.module_source import source_of_module
 from tm_export.exporters.options import Effort, ExportOptions
-from tm_export.exporters.progress import SilentProgress
-from tm_export.exporters.sources import ModelSource
-from tm_export.exporters.staging import Staging
+from tm_export.exporters.record.progress import SilentProgress
+from tm_export.exporters.source.model_source import ModelSource
+from tm_export.exporters.source.module_source import source_of_module
+from tm_export.exporters.source.named import source_of
 from tm_export.exporters.targets.base import find_target, target_names
 
 CORES = ("ondevice-sora-tiny", "tinychart-tiny")

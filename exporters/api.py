@@ -9,12 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from tm_export.exporters.bundle import Bundle, write_bundle
-from tm_export.exporters.capacity.stated import capacities_of
+from tm_export.exporters.bundle.bundle import Bundle, write_bundle
+from tm_export.exporters.capture.capacity.stated import capacities_of
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.load_source import source_of
-from tm_export.exporters.module_source import Modules, source_of_module
 from tm_export.exporters.options import (
     Backend,
     Effort,
@@ -24,8 +22,10 @@ from tm_export.exporters.options import (
     Precision,
     parse_block_budget,
 )
-from tm_export.exporters.progress import Progress, SilentProgress
-from tm_export.exporters.sources import ModelSource
+from tm_export.exporters.record.progress import Progress, SilentProgress
+from tm_export.exporters.source.model_source import ModelSource
+from tm_export.exporters.source.module_source import Modules, source_of_module
+from tm_export.exporters.source.named import source_of
 from tm_export.exporters.targets.base import find_target
 from tm_export.models.model_size import ModelSize
 

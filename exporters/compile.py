@@ -14,15 +14,17 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tm_export.exporters.convert import Conversion, Converted, Workshop
-from tm_export.exporters.describe import merge_sites
+from tm_export.exporters.bundle.manifest_of import component_of
+from tm_export.exporters.bundle.staging import Staging
+from tm_export.exporters.convert.convert import Conversion, Converted, Workshop
+from tm_export.exporters.convert.journal import Journal
+from tm_export.exporters.convert.worker import warm_up
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.journal import Journal
-from tm_export.exporters.manifest_of import component_of
 from tm_export.exporters.options import Effort, ExportOptions
-from tm_export.exporters.prepare import Prepared, prepare
-from tm_export.exporters.progress import Progress
-from tm_export.exporters.records import (
+from tm_export.exporters.partition.describe import merge_sites
+from tm_export.exporters.partition.prepare import Prepared, prepare
+from tm_export.exporters.record.progress import Progress
+from tm_export.exporters.record.records import (
     ComponentBlocks,
     ExportReport,
     MergeSite,
@@ -32,11 +34,9 @@ from tm_export.exporters.records import (
 )
 from tm_export.exporters.report.page import Picture
 from tm_export.exporters.report.pictures import region_pictures
-from tm_export.exporters.sources import ComponentSource, ModelSource
-from tm_export.exporters.staging import Staging
+from tm_export.exporters.source.model_source import ComponentSource, ModelSource
 from tm_export.exporters.targets.base import Target
 from tm_export.exporters.verify.component import Verified, verify_component
-from tm_export.exporters.worker import warm_up
 from tm_export.runtime import manifest
 
 

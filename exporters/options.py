@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tm_export.exporters.capacity.stated import NO_CAPACITIES, Capacities
+from tm_export.exporters.capture.capacity.stated import NO_CAPACITIES, Capacities
 from tm_export.exporters.errors import UsageError
 from tm_export.runtime.units import SizeError, parse_budget
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tm_export.exporters.collecting import collect_seldom
+from tm_export.exporters.convert.worker import warm_up
+from tm_export.exporters.record.collecting import collect_seldom
 from tm_export.exporters.targets.base import find_target, target_names
-from tm_export.exporters.worker import warm_up
 
 torch.set_num_threads(1)
 collect_seldom()  # as `tm-export` itself

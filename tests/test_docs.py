@@ -19,8 +19,8 @@ import typer
 
 import tm_export
 from examples import blocks_under_a_budget
-from tm_export.exporters.load_source import source_of
-from tm_export.exporters.request import app
+from tm_export.exporters.cli.request import app
+from tm_export.exporters.source.named import source_of
 from tm_export.models import synthesize
 from tm_export.models.registry import find_model
 from tm_export.runtime import cli_bench, cli_run

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import fx
 
-from tm_export.exporters.arguments import bound_arguments, from_front
-from tm_export.exporters.constants import constant_of
-from tm_export.exporters.dialect import GATHER_ROWS, ORDER
-from tm_export.exporters.retrace import SliceOf, slice_of, value_of
+from tm_export.exporters.graph.arguments import bound_arguments, from_front
+from tm_export.exporters.graph.constants import constant_of
+from tm_export.exporters.graph.dialect import GATHER_ROWS, ORDER
+from tm_export.exporters.graph.retrace import SliceOf, slice_of, value_of
 
 aten = torch.ops.aten
 

@@ -10,8 +10,8 @@ import torch
 import torch.utils._pytree as pytree
 from torch import fx
 
-from tm_export.exporters.constants import constant_of
-from tm_export.exporters.retrace import arguments, is_float
+from tm_export.exporters.graph.constants import constant_of
+from tm_export.exporters.graph.retrace import arguments, is_float
 
 aten = torch.ops.aten
 

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from tm_export.exporters.arguments import bound_arguments, from_front
-from tm_export.exporters.bounds import bounds_of, exact_range
-from tm_export.exporters.constants import constant_of
-from tm_export.exporters.dialect import BEST, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
+from tm_export.exporters.graph.arguments import bound_arguments, from_front
+from tm_export.exporters.graph.bounds import bounds_of, exact_range
+from tm_export.exporters.graph.constants import constant_of
+from tm_export.exporters.graph.dialect import BEST, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
+from tm_export.exporters.graph.retrace import SliceOf, Values, arguments, is_float, retrace, slice_of, value_of
+from tm_export.exporters.graph.simplify import simplified
 from tm_export.exporters.lowering.distinct import is_distinct
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
@@ -24,9 +26,7 @@ from tm_export.exporters.lowering.pairs import lower_pair_mean
 from tm_export.exporters.lowering.repeated import Repeated
 from tm_export.exporters.lowering.selection import Selection, joined, of_index
 from tm_export.exporters.lowering.whole import best_whole, order_whole
-from tm_export.exporters.retrace import SliceOf, Values, arguments, is_float, retrace, slice_of, value_of
-from tm_export.exporters.rules.uniform import narrow
-from tm_export.exporters.simplify import simplified
+from tm_export.exporters.merging.raising.uniform import narrow
 
 aten = torch.ops.aten
 

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from tm_export.exporters.bounds import Bounds, exact_range
+from tm_export.exporters.graph.bounds import Bounds, exact_range
 from tm_export.exporters.lowering.arith_form import ArithForm
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import best_by_argmax, order_by_topk

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from tm_export.exporters.records import MergeSite
+from tm_export.exporters.record.records import MergeSite
 
 
 def token_chart(sites: Sequence[MergeSite]) -> Markup:

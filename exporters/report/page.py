@@ -11,8 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tm_export.exporters.records import ExportReport, MergeSite, ParityRecord, PlacementRecord
-from tm_export.exporters.report import charts, units
+from tm_export.exporters.record import units
+from tm_export.exporters.record.records import ExportReport, MergeSite, ParityRecord, PlacementRecord
+from tm_export.exporters.report import charts
 
 _HERE = Path(__file__).parent
 

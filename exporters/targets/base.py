@@ -14,10 +14,10 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from tm_export.exporters.errors import ConversionRefused, UsageError
+from tm_export.exporters.graph.recipe import Recipe
+from tm_export.exporters.graph.user_line import source_line
 from tm_export.exporters.lowering.cost import CostModel
 from tm_export.exporters.options import ExportOptions, Precision
-from tm_export.exporters.recipe import Recipe
-from tm_export.exporters.source import source_line
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,23 @@ from pathlib import Path
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from tm_export.exporters.convert import Converted, Workshop, lower, weights_of
-from tm_export.exporters.describe import write_golden
+from tm_export.exporters.convert.convert import Converted, Workshop, lower, weights_of
+from tm_export.exporters.graph.tensors import with_tensors
+from tm_export.exporters.merging.rewrite import expose_decisions
+from tm_export.exporters.merging.sites import decisions_of
 from tm_export.exporters.options import ExportOptions, Extent
-from tm_export.exporters.prepare import Prepared
-from tm_export.exporters.progress import Progress, counted
-from tm_export.exporters.records import ParityRecord, PlacementRecord, StageRecord
-from tm_export.exporters.rewrite import expose_decisions
-from tm_export.exporters.sites import decisions_of
-from tm_export.exporters.stopwatch import Stopwatch
+from tm_export.exporters.partition.describe import write_golden
+from tm_export.exporters.partition.prepare import Prepared
+from tm_export.exporters.record.progress import Progress, counted
+from tm_export.exporters.record.records import ParityRecord, PlacementRecord, StageRecord
+from tm_export.exporters.record.stopwatch import Stopwatch
+from tm_export.exporters.reference.captured_blocks import CapturedBlock, captured_block
+from tm_export.exporters.reference.cases import EXAMPLE, RAISED, Case, reference_by
+from tm_export.exporters.reference.eager import EagerRun, run_watched
+from tm_export.exporters.reference.gates import Gate, gate_for
+from tm_export.exporters.reference.parity import WHOLE, Subject, check_parity, records_of, with_decisions
+from tm_export.exporters.reference.replay import Decision, Reference, Replay, reference_of, replay
 from tm_export.exporters.targets.base import Target
-from tm_export.exporters.tensors import with_tensors
 from tm_export.exporters.verify.artifact import (
     Artifact,
     Probe,
@@ -30,12 +36,6 @@ from tm_export.exporters.verify.artifact import (
     emit_probe,
     run_artifact,
 )
-from tm_export.exporters.verify.captured_blocks import CapturedBlock, captured_block
-from tm_export.exporters.verify.cases import EXAMPLE, RAISED, Case, reference_by
-from tm_export.exporters.verify.eager import EagerRun, run_watched
-from tm_export.exporters.verify.gates import Gate, gate_for
-from tm_export.exporters.verify.parity import WHOLE, Subject, check_parity, records_of, with_decisions
-from tm_export.exporters.verify.replay import Decision, Reference, Replay, reference_of, replay
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_to_verify
 from tm_export.runtime.engines.base import Engine

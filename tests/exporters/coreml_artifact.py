@@ -11,10 +11,10 @@ from programs import emit_one, program_of
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from tm_export.exporters.describe import as_declared
-from tm_export.exporters.normalise import normalise
+from tm_export.exporters.capture.normalise import normalise
+from tm_export.exporters.graph.retrace import arguments, value_of
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.retrace import arguments, value_of
+from tm_export.exporters.partition.describe import as_declared
 from tm_export.exporters.targets.base import Signature, find_target
 from tm_export.runtime.engines.coreml_reference import CoreMLReferenceEngine
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from tm_export.exporters.capture import capture
-from tm_export.exporters.describe import tensor_specs
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.graph.rule import Firing, apply_rules
+from tm_export.exporters.graph.simplify import simplify
+from tm_export.exporters.merging.raising import RAISING
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.rules import RAISING
-from tm_export.exporters.rules.base import Firing, apply_rules
-from tm_export.exporters.simplify import simplify
+from tm_export.exporters.partition.describe import tensor_specs
+from tm_export.exporters.reference.replay import replay
 from tm_export.exporters.targets.base import Function, Signature, Target
-from tm_export.exporters.verify.replay import replay
 from tm_export.runtime.manifest import TensorSpec, Variant
 
 

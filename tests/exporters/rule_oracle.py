@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from tm_export.exporters.api import export
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.capture.normalise import normalise
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.lowering.cost import COREML, ONNX_CPU, PORTABLE, XNNPACK, CostModel
-from tm_export.exporters.normalise import normalise
+from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
 from tm_export.exporters.options import ExportOptions, MergeLowering
-from tm_export.exporters.rewrite import lower_merges, raise_merges
-from tm_export.exporters.verify.replay import replay
+from tm_export.exporters.reference.replay import replay
 
 COSTS: Final[tuple[CostModel, ...]] = (ONNX_CPU, XNNPACK, PORTABLE, COREML)
 SEEDS: Final = (0, 1)

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tm_export.exporters import api
-from tm_export.exporters.cli import main
+from tm_export.exporters.bundle.staging import Staging
+from tm_export.exporters.cli.command import main
 from tm_export.exporters.errors import BudgetExceeded, ConversionRefused, ExitCode, ParityFailed
-from tm_export.exporters.staging import Staging
 from tm_export.exporters.targets.base import Target
 from tm_export.exporters.verify import component
 from tm_export.models.registry import find_model
@@ -434,7 +434,7 @@ def test_a_folder_for_temporary_files_too_deep_for_a_socket_is_told(models: Path
     """In a process of its own: this one's server of workers is up already."""
     deep = tmp_path / ("deep" * 30)
     deep.mkdir()
-    command = [sys.executable, "-m", "tm_export.exporters.cli", "-m", f"{models}:scale", "--target", "onnx"]
+    command = [sys.executable, "-m", "tm_export.exporters.cli.command", "-m", f"{models}:scale", "--target", "onnx"]
     done = subprocess.run(
         [*command, "-o", str(tmp_path / "out")],
         env=os.environ | {"TMPDIR": str(deep)},

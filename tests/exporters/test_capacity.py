@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import tm_export
-from tm_export.exporters.capacity.stated import Capacities, capacities_of, parse_capacities
-from tm_export.exporters.capture import Captured, capture_in_room
+from tm_export.exporters.capture.capacity.stated import Capacities, capacities_of, parse_capacities
+from tm_export.exporters.capture.capture import Captured, capture_in_room
 from tm_export.exporters.errors import ConversionRefused, ExportError, UsageError
 
 Outputs = Tensor | tuple[Tensor, ...]

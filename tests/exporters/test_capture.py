@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from tests.zoo import RANDOM, ZOO
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.errors import ConversionRefused, UsageError
 
 X = torch.randn(1, 8, 3, generator=torch.Generator().manual_seed(0))

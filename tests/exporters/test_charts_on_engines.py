@@ -10,7 +10,7 @@ import torch
 from verified import require_verified
 
 import tm_export
-from tm_export.exporters.bundle import Bundle
+from tm_export.exporters.bundle.bundle import Bundle
 from tm_export.models.registry import find_model
 from tm_export.models.tinychart.connector import Connector
 from tm_export.models.tinychart.image_preprocess import ImagePreprocess

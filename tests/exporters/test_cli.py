@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import tm_export
-from tm_export.exporters import load_source
-from tm_export.exporters.cli import main
+from tm_export.exporters.cli.command import main
 from tm_export.exporters.errors import UsageError
+from tm_export.exporters.source import named
 from tm_export.models.registry import ComponentSpec, ModelSpec
 from tm_export.models.seeding import seeded
 from tm_export.models.tinychart.components import vision_tower_component
@@ -48,7 +48,7 @@ def model(tmp_path: Path) -> str:
 
 def test_help_imports_no_torch() -> None:
     code = (
-        "import sys; from tm_export.exporters.cli import main; code = main(['--help']); "
+        "import sys; from tm_export.exporters.cli.command import main; code = main(['--help']); "
         "assert 'torch' not in sys.modules and 'pydantic' not in sys.modules; sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -150,7 +150,7 @@ def test_seeded_weights_are_told(
     from tm_export.exporters import compile as compiler
 
     model = ModelSpec("random", "of no use", (seeded_tower(),))
-    monkeypatch.setattr(load_source, "find_model", lambda name: model)
+    monkeypatch.setattr(named, "find_model", lambda name: model)
     monkeypatch.setattr(compiler, "plan", lambda *_: ())
     assert main(["-m", "random", "--target", "onnx", "--dry-run", "-o", str(tmp_path)]) == 0
     assert "the weights of random are seeded, not trained" in capfd.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import tm_export
-from tm_export.exporters import load_source
+from tm_export.exporters.source import named
 from tm_export.models.registry import ComponentSpec, ModelSpec, find_model
 from tm_export.models.seeding import seeded
 from tm_export.models.tinychart.config import LanguageModelConfig, VisionTowerConfig
@@ -68,7 +68,7 @@ def small_model(name: str) -> ModelSpec:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load_source, "find_model", small_model)
+        patch.setattr(named, "find_model", small_model)
         return tm_export.export("small", target="onnx", out=tmp_path_factory.mktemp("small"), verify="converted").path
 
 

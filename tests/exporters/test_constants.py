@@ -8,10 +8,10 @@ from programs import nodes_of, operators, program_of, run
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from tm_export.exporters import constants
-from tm_export.exporters.capture import capture
-from tm_export.exporters.constants import add_constants, constant_of, fold_weights, lift_scalars
-from tm_export.exporters.retrace import placeholders_of
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.graph import constants
+from tm_export.exporters.graph.constants import add_constants, constant_of, fold_weights, lift_scalars
+from tm_export.exporters.graph.retrace import placeholders_of
 
 X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
 

@@ -9,12 +9,12 @@ import torch
 from programs import program_of
 from torch import Tensor
 
-from tm_export.exporters.describe import tensor_specs
 from tm_export.exporters.lowering.rank_form import RankForm
+from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
 from tm_export.exporters.options import ExportOptions, Precision
-from tm_export.exporters.rewrite import lower_merges, raise_merges
+from tm_export.exporters.partition.describe import tensor_specs
+from tm_export.exporters.reference.gates import gate_for
 from tm_export.exporters.targets.base import Function, Signature, find_target
-from tm_export.exporters.verify.gates import gate_for
 from tm_export.runtime.engines.coreml_reference import CoreMLReferenceEngine
 from tm_export.runtime.engines.coreml_reference.readings import RoundedByEachReader
 from tm_export.runtime.manifest import Variant

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from coreml_artifact import legalized, on_reference, tensors_in
 from torch import Tensor
 
-from tm_export.exporters.verify.replay import replay
+from tm_export.exporters.reference.replay import replay
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

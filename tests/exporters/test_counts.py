@@ -10,7 +10,7 @@ from programs import Lambda, run
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.errors import ConversionRefused
 
 Outputs = Tensor | tuple[Tensor, ...]

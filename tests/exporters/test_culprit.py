@@ -10,9 +10,9 @@ from torch.export import ExportedProgram
 
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.reference.replay import replay
 from tm_export.exporters.targets.base import Function, Signature, find_target
 from tm_export.exporters.targets.culprit import emit_or_name, first_that_fails, up_to
-from tm_export.exporters.verify.replay import replay
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 

@@ -8,9 +8,9 @@ import torch
 from programs import emit_one
 
 from tests.zoo import ZOO
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.rewrite import lower_merges, raise_merges
 from tm_export.exporters.targets.base import Signature, find_target
 
 

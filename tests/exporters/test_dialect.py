@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tm_export.exporters import dialect
+from tm_export.exporters.graph import dialect
 
 sizes = st.integers(1, 6)
 numbers = st.one_of(st.integers(-2, 2).map(float), st.floats(-4, 4, width=32), st.just(-math.inf))

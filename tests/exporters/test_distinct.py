@@ -7,9 +7,9 @@ import torch
 from programs import nodes_of, program_of, run
 from torch import Tensor
 
-from tm_export.exporters.dialect import SCATTER_ROWS
+from tm_export.exporters.graph.dialect import SCATTER_ROWS
 from tm_export.exporters.lowering.distinct import is_distinct
-from tm_export.exporters.rewrite import raise_merges
+from tm_export.exporters.merging.rewrite import raise_merges
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 

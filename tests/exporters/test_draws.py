@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from programs import run
 from torch import Tensor, nn
 
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.errors import ConversionRefused
 
 X = torch.linspace(-1, 1, 10).reshape(2, 5)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import tm_export
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.verify.eager import run_eager
+from tm_export.exporters.reference.eager import run_eager
 
 
 class Calls(nn.Module):

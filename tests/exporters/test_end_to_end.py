@@ -13,7 +13,7 @@ from programs import emit_one
 from torch import nn
 
 import tm_export
-from tm_export.exporters.bundle import Bundle
+from tm_export.exporters.bundle.bundle import Bundle
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.targets.base import find_target
 
@@ -23,8 +23,8 @@ TARGETS = ("coreml", "onnx", "executorch")
 def test_core_ml_delegate_takes_a_merging_model_whole(tmp_path: Path) -> None:
     target, options = find_target("executorch"), ExportOptions(backend="coreml")
     from tests.zoo import ZOO
-    from tm_export.exporters.capture import capture
-    from tm_export.exporters.rewrite import lower_merges, raise_merges
+    from tm_export.exporters.capture.capture import capture
+    from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
     from tm_export.exporters.targets.base import Signature
 
     module, inputs = ZOO["tome_exclusive"]()

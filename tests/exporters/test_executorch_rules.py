@@ -11,11 +11,11 @@ from programs import emit_one, program_of, run
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from tm_export.exporters.graph.rule import apply_rules
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.rules.base import apply_rules
-from tm_export.exporters.rules.conv3d import CONVOLUTIONS
-from tm_export.exporters.rules.executorch import EXECUTORCH_RULES
 from tm_export.exporters.targets.base import Signature, find_target
+from tm_export.exporters.targets.executorch.conv3d import CONVOLUTIONS
+from tm_export.exporters.targets.executorch.rules import EXECUTORCH_RULES
 from tm_export.runtime.engines import engines_for
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))

@@ -8,8 +8,8 @@ import torch
 from programs import operators, program_of, run
 from torch import Tensor
 
-from tm_export.exporters.rules.base import apply_rules
-from tm_export.exporters.rules.integers import INTEGERS, DivisionByFloor
+from tm_export.exporters.graph.rule import apply_rules
+from tm_export.exporters.targets.shared.integers import INTEGERS, DivisionByFloor
 
 LARGE = {torch.int8: 127, torch.int32: 2**31 - 1, torch.int64: 2**40 + 7}
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

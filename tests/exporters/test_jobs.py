@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from tests.exporters.bytes_of_bundle import contents
-from tm_export.exporters import compile, convert
+from tm_export.exporters import compile
 from tm_export.exporters.api import export_source
-from tm_export.exporters.bundle import Bundle
+from tm_export.exporters.bundle.bundle import Bundle
+from tm_export.exporters.convert import convert
+from tm_export.exporters.convert.worker import Emission, SavedBlock
 from tm_export.exporters.errors import BudgetExceeded
 from tm_export.exporters.options import Effort, ExportOptions
-from tm_export.exporters.sources import ComponentSource, ModelSource
-from tm_export.exporters.weights import ModuleWeights
-from tm_export.exporters.worker import Emission, SavedBlock
+from tm_export.exporters.source.model_source import ComponentSource, ModelSource
+from tm_export.exporters.weights.readers import ModuleWeights
 
 # One worker makes the bundles, for all tests here.
 pytestmark = pytest.mark.xdist_group("jobs")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tm_export.exporters.journal import Journal, step_key
+from tm_export.exporters.convert.journal import Journal, step_key
 
 
 @pytest.fixture

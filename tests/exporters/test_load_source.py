@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tm_export.exporters import load_source
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.load_source import source_of
-from tm_export.exporters.module_source import source_of_module
+from tm_export.exporters.source import named
+from tm_export.exporters.source.module_source import source_of_module
+from tm_export.exporters.source.named import source_of
 from tm_export.models.model_size import ModelSize
 from tm_export.models.registry import ComponentSpec, find_model
 from tm_export.runtime.manifest import ChartQa
@@ -236,7 +236,7 @@ def test_a_variant_with_another_number_of_inputs_is_refused_by_name(monkeypatch:
     spec = tower()
     fewer = replace(spec, own_inputs={"merged": lambda seed: spec.example_inputs(seed) * 2})
     model = replace(find_model("tinychart-tiny"), components=(fewer,), chart_qa=None)
-    monkeypatch.setattr(load_source, "find_model", lambda _: model)
+    monkeypatch.setattr(named, "find_model", lambda _: model)
     assert "variant 'merged' of component 'vision_tower' is given 2 example inputs, and its 1 inputs" in message("m")
 
 

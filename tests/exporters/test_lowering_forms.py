@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from programs import operators, program_of, run
 from torch import Tensor
 
-from tm_export.exporters import dialect
+from tm_export.exporters.graph import dialect
 from tm_export.exporters.lowering.arith_form import ArithForm, position_of_max
 from tm_export.exporters.lowering.cost import COREML, EXACT_IN_FP16, ONNX_CPU, PORTABLE, XNNPACK, CostModel, Work
 from tm_export.exporters.lowering.form import Form
@@ -20,8 +20,8 @@ from tm_export.exporters.lowering.pairs import lower_pair_mean, lower_pair_repea
 from tm_export.exporters.lowering.rank_form import RankForm
 from tm_export.exporters.lowering.rows_form import RowsForm
 from tm_export.exporters.lowering.selection import Selection, joined, of_index
+from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.rewrite import lower_merges, raise_merges
 
 FORMS: tuple[Form, ...] = (GatherForm(), RowsForm(), OneHotForm(), RankForm(), ArithForm())
 STABLE: tuple[Form, ...] = (RankForm(), ArithForm())

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.errors import ConversionRefused, ExportError, UsageError
-from tm_export.exporters.flat_call import FlatCall
-from tm_export.exporters.module_source import source_of_module
-from tm_export.exporters.nested import leaves_of, rebuilt
-from tm_export.exporters.sources import ComponentSource
+from tm_export.exporters.source.flat_call import FlatCall
+from tm_export.exporters.source.model_source import ComponentSource
+from tm_export.exporters.source.module_source import source_of_module
+from tm_export.exporters.source.nested import leaves_of, rebuilt
 
 
 class Calls(nn.Module):

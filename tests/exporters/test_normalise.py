@@ -11,11 +11,11 @@ import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
 from tests.exporters.programs import Lambda, program_of, run
+from tm_export.exporters.capture.normalise import normalise
+from tm_export.exporters.capture.normalise.interface import as_artifact, interface_of
+from tm_export.exporters.capture.normalise.widths import Widening, widening_of
 from tm_export.exporters.errors import ConversionRefused
-from tm_export.exporters.normalise import normalise
-from tm_export.exporters.normalise.interface import as_artifact, interface_of
-from tm_export.exporters.normalise.widths import Widening, widening_of
-from tm_export.exporters.sources import ComponentSource
+from tm_export.exporters.source.model_source import ComponentSource
 
 N = 6
 

@@ -11,8 +11,8 @@ from programs import emit_one, program_of
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from tm_export.exporters.capture.normalise import normalise
 from tm_export.exporters.errors import ConversionRefused
-from tm_export.exporters.normalise import normalise
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.targets.base import Signature, find_target
 from tm_export.runtime.engines import engines_for

@@ -9,8 +9,8 @@ from torch import nn
 import tm_export
 from tm_export.exporters.compile import options_for
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.load_source import source_of
 from tm_export.exporters.options import ExportOptions, parse_block_budgets
+from tm_export.exporters.source.named import source_of
 from tm_export.exporters.targets.base import find_target
 
 

@@ -9,13 +9,13 @@ from programs import emit_one, program_of
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.reference.replay import replay
 from tm_export.exporters.targets.base import Signature, find_target
-from tm_export.exporters.targets.executorch import _partitioners
-from tm_export.exporters.targets.packed_constants import refuse_unpacked_constants, separate_packed_constants
-from tm_export.exporters.verify.replay import replay
+from tm_export.exporters.targets.executorch.packed_constants import refuse_unpacked_constants, separate_packed_constants
+from tm_export.exporters.targets.executorch.target import _partitioners
 from tm_export.runtime.engines import engines_for
 
 X = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from tests.zoo import ZOO
-from tm_export.exporters.capture import capture
-from tm_export.exporters.dialect import BEST, ORDER
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.graph.dialect import BEST, ORDER
+from tm_export.exporters.merging.rewrite import expose_decisions, lower_merges, raise_merges
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.records import ParityRecord
-from tm_export.exporters.rewrite import expose_decisions, lower_merges, raise_merges
+from tm_export.exporters.record.records import ParityRecord
+from tm_export.exporters.reference.decisions import Agreement, compare_decision
+from tm_export.exporters.reference.gates import BF16, FP16, FP32, Gate, gate_for
+from tm_export.exporters.reference.parity import Subject, check_parity
+from tm_export.exporters.reference.replay import Decision, reference_of, replay
 from tm_export.exporters.targets.base import find_target
-from tm_export.exporters.verify.decisions import Agreement, compare_decision
-from tm_export.exporters.verify.gates import BF16, FP16, FP32, Gate, gate_for
-from tm_export.exporters.verify.parity import Subject, check_parity
-from tm_export.exporters.verify.replay import Decision, reference_of, replay
 from tm_export.runtime.closeness import difference
 
 SUBJECT = Subject("model", "00", "full", "some engine", ("y",))

@@ -11,10 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.errors import BudgetExceeded, ExitCode
-from tm_export.exporters.liveness import Liveness, Operator, liveness_of, weight_bytes
-from tm_export.exporters.partition import Partition, partition
+from tm_export.exporters.graph.liveness import Liveness, Operator, liveness_of, weight_bytes
+from tm_export.exporters.partition.search import Partition, partition
 
 
 @dataclass(frozen=True)

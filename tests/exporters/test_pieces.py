@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from tests.zoo import ZOO
-from tm_export.exporters.capture import capture
-from tm_export.exporters.liveness import liveness_of
-from tm_export.exporters.pieces import BlockPieces, cut, whole, with_own_outputs
-from tm_export.exporters.rewrite import raise_merges
-from tm_export.exporters.tensors import tensors_of, with_tensors
-from tm_export.exporters.verify.replay import replay
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.graph.liveness import liveness_of
+from tm_export.exporters.graph.tensors import tensors_of, with_tensors
+from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.partition.cut import BlockPieces, cut, whole, with_own_outputs
+from tm_export.exporters.reference.replay import replay
 
 
 def places(program: ExportedProgram) -> list[int]:

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 
 import tm_export
-from tm_export.exporters import constants, simplify
 from tm_export.exporters.api import export_source
-from tm_export.exporters.dialect import pair_mean
 from tm_export.exporters.errors import ParityFailed
-from tm_export.exporters.fake_module import fake_module
+from tm_export.exporters.graph import constants, simplify
+from tm_export.exporters.graph.dialect import pair_mean
+from tm_export.exporters.graph.retrace import KEEP, arguments, value_of
 from tm_export.exporters.lowering.gather_form import GatherForm
 from tm_export.exporters.lowering.onehot_form import OneHotForm
+from tm_export.exporters.merging.raising.raise_order import RaiseOrder, Sorting
+from tm_export.exporters.merging.raising.raise_pairs import Pairs, RaisePairMean
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.records import ExportReport
-from tm_export.exporters.retrace import KEEP, arguments, value_of
-from tm_export.exporters.rules.raise_order import RaiseOrder, Sorting
-from tm_export.exporters.rules.raise_pairs import Pairs, RaisePairMean
-from tm_export.exporters.sources import ComponentSource, ModelSource
-from tm_export.exporters.verify.fresh import fresh_inputs
-from tm_export.exporters.weights import ModuleWeights
+from tm_export.exporters.record.records import ExportReport
+from tm_export.exporters.reference.fresh import fresh_inputs
+from tm_export.exporters.source.model_source import ComponentSource, ModelSource
+from tm_export.exporters.weights.fake_module import fake_module
+from tm_export.exporters.weights.readers import ModuleWeights
 
 
 class Of(nn.Module):
@@ -124,7 +124,7 @@ def test_a_simplification_that_goes_too_far(monkeypatch: pytest.MonkeyPatch, tmp
             return values(arguments(node)[0])
         return original(node, values) if node.target is not KEEP else KEEP
 
-    monkeypatch.setattr("tm_export.exporters.rules.base.simplified", simplified)
+    monkeypatch.setattr("tm_export.exporters.graph.rule.simplified", simplified)
     refused_for(lambda x: pairs(x) * 1.5, "raised", tmp_path)
 
 

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from tm_export.exporters import progress
-from tm_export.exporters.progress import PlainProgress, SilentProgress, TerminalProgress, counted
+from tm_export.exporters.record import progress
+from tm_export.exporters.record.progress import PlainProgress, SilentProgress, TerminalProgress, counted
 
 
 def test_a_log_is_told_how_many_there_are_still_and_how_long_that_may_take(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 from programs import nodes_of, operators, raised, refusals
 from torch import Tensor
 
-from tm_export.exporters.dialect import BEST
+from tm_export.exporters.graph.dialect import BEST
 
 SCORES = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
 

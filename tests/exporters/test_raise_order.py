@@ -7,7 +7,7 @@ import torch
 from programs import nodes_of, operators, raised, refusals
 from torch import Tensor
 
-from tm_export.exporters.dialect import ORDER
+from tm_export.exporters.graph.dialect import ORDER
 
 KEYS = torch.randn(2, 7, generator=torch.Generator().manual_seed(0))
 

@@ -7,7 +7,7 @@ import torch
 from programs import nodes_of, operators, raised, refusals
 from torch import Tensor
 
-from tm_export.exporters.dialect import PAIR_MEAN, PAIR_REPEAT
+from tm_export.exporters.graph.dialect import PAIR_MEAN, PAIR_REPEAT
 
 X = torch.randn(2, 6, 4, 3, generator=torch.Generator().manual_seed(0))
 

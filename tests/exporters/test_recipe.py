@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tm_export.exporters.capture import capture
-from tm_export.exporters.constants import fold_weights
-from tm_export.exporters.convert import lower
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.convert.convert import lower
+from tm_export.exporters.graph.constants import fold_weights
+from tm_export.exporters.graph.recipe import Recipe
+from tm_export.exporters.graph.tensors import tensors_of, with_tensors
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.recipe import Recipe
+from tm_export.exporters.reference.replay import replay
 from tm_export.exporters.targets.base import find_target
-from tm_export.exporters.tensors import tensors_of, with_tensors
-from tm_export.exporters.verify.replay import replay
 
 SIZE = 4
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.zoo import REFUSED, data_dependent
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.errors import ConversionRefused, ExitCode
 
 LINES = {

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from tm_export.exporters.capture import capture
-from tm_export.exporters.records import ExportReport, MergeSite, ParityRecord, PlacementRecord, StageRecord
-from tm_export.exporters.report import units
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.record import units
+from tm_export.exporters.record.records import ExportReport, MergeSite, ParityRecord, PlacementRecord, StageRecord
 from tm_export.exporters.report.charts import token_chart
 from tm_export.exporters.report.page import Picture, render, render_pictures
 from tm_export.exporters.report.pictures import patch_labels, region_pictures
 from tm_export.exporters.report.regions import OUTLINE, draw_regions
-from tm_export.exporters.rewrite import raise_merges
 from tm_export.models.tinychart.components import build_vision_tower
 from tm_export.models.tinychart.config import VisionTowerConfig
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import tm_export
 from tests.exporters.bytes_of_bundle import contents
 from tm_export.exporters import compile as compiler
-from tm_export.exporters import convert
+from tm_export.exporters.convert import convert
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.options import MergeLowering
 

@@ -8,10 +8,10 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from tests.zoo import ZOO
-from tm_export.exporters.capture import capture
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.graph.retrace import KEEP, fake_mode_of, placeholders_of, retrace
+from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.retrace import KEEP, fake_mode_of, placeholders_of, retrace
-from tm_export.exporters.rewrite import lower_merges, raise_merges
 from tm_export.exporters.targets.base import find_target, target_names
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from programs import operators, program_of, run
 from torch import Tensor
 
-from tm_export.exporters.simplify import simplify
+from tm_export.exporters.graph.simplify import simplify
 
 X = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from programs import program_of
 from torch import Tensor, nn
 
-from tm_export.exporters.capture import capture
-from tm_export.exporters.macs import count_macs
-from tm_export.exporters.rewrite import raise_merges
-from tm_export.exporters.sites import Site
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.graph.macs import count_macs
+from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.merging.sites import Site
 from tm_export.models.registry import find_model
 
 X = torch.randn(2, 64, 32, generator=torch.Generator().manual_seed(0))

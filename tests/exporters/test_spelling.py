@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from programs import Lambda, emit_one, operators, program_of, run
 from torch import Tensor
 
+from tm_export.exporters.graph.rule import apply_rules
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.rules.base import apply_rules
-from tm_export.exporters.rules.spelling import SPELLING
 from tm_export.exporters.targets.base import Signature, find_target
+from tm_export.exporters.targets.coreml.spelling import SPELLING
 from tm_export.runtime.engines import engines_for
 
 G = torch.Generator().manual_seed(0)

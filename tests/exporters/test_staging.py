@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tm_export.exporters.bundle.staging import Staging, staged
 from tm_export.exporters.errors import ConversionRefused, UsageError
-from tm_export.exporters.staging import Staging, staged
 
 OLD = '{"tool_versions": {"tm-export": "0"}, "of": "old"}'
 NEW = '{"tool_versions": {"tm-export": "0"}, "of": "new"}'
@@ -69,7 +69,7 @@ def test_exports_to_other_places_go_on_side_by_side(place: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tm_export.exporters.staging import staged
+from tm_export.exporters.bundle.staging import staged
 
 rename, moves = Path.rename, []
 def killed(self, target):

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tm_export.exporters.capture import capture
-from tm_export.exporters.convert import STEM, lower
-from tm_export.exporters.liveness import liveness_of
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.convert.convert import STEM, lower
+from tm_export.exporters.convert.template import NotATemplate, Slot, fill, find_slots
+from tm_export.exporters.graph.liveness import liveness_of
+from tm_export.exporters.graph.tensors import probe_tensor, tensors_of, with_tensors
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.pieces import BlockPieces, cut, with_own_outputs
+from tm_export.exporters.partition.cut import BlockPieces, cut, with_own_outputs
 from tm_export.exporters.targets.base import Function, Legalized, Signature, Target, find_target
-from tm_export.exporters.template import NotATemplate, Slot, fill, find_slots
-from tm_export.exporters.tensors import probe_tensor, tensors_of, with_tensors
 
 OPTIONS = ExportOptions()
 

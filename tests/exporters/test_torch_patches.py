@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from torch.fx import traceback
 from torch.fx.traceback import NodeSource
 
-import tm_export.exporters.torch_patches  # noqa: F401
+import tm_export.exporters.graph.torch_patches  # noqa: F401
 
 
 def test_pytorch_still_copies_where_a_node_comes_from() -> None:

@@ -7,8 +7,8 @@ import torch
 from programs import program_of, run
 from torch import Tensor, fx
 
-from tm_export.exporters.retrace import KEEP, Values, retrace, value_of
-from tm_export.exporters.rules.uniform import narrow
+from tm_export.exporters.graph.retrace import KEEP, Values, retrace, value_of
+from tm_export.exporters.merging.raising.uniform import narrow
 
 INDEX = torch.tensor([[3, 1, 2], [0, 5, 4]])
 SHAPE = (2, 3, 5)

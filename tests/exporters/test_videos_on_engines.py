@@ -10,7 +10,7 @@ import torch
 from verified import require_verified
 
 import tm_export
-from tm_export.exporters.bundle import Bundle
+from tm_export.exporters.bundle.bundle import Bundle
 from tm_export.models.ondevice_sora.tiny.captions import Caption
 from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
 from tm_export.models.registry import find_model

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import fx
 
-from tm_export.exporters.targets.xnnpack_partition import without_cycles
+from tm_export.exporters.targets.executorch.xnnpack.partition import without_cycles
 
 
 def graph_of(inputs: list[list[int]]) -> tuple[fx.Graph, list[fx.Node]]:

@@ -11,21 +11,21 @@ from programs import nodes_of, operators, program_of, refusals, run
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from tm_export.exporters.constants import fold_weights
-from tm_export.exporters.retrace import slice_of
-from tm_export.exporters.rules.base import Rule, apply_rules
-from tm_export.exporters.rules.gelu import GeluBySigmoid, GeluByTanh
-from tm_export.exporters.rules.xnnpack.batch_norm import BatchNormByFactor, ConvThenBatchNorm
-from tm_export.exporters.rules.xnnpack.chunked_mlp import ChunkedMlp
-from tm_export.exporters.rules.xnnpack.fill import FillByMask
-from tm_export.exporters.rules.xnnpack.interleave import StackBySelection
-from tm_export.exporters.rules.xnnpack.layer_norm import LayerNormByProducts, LinearAfterLayerNorm
-from tm_export.exporters.rules.xnnpack.products import AttentionByBmm, MatmulByBmm
-from tm_export.exporters.rules.xnnpack.reductions import ReductionByProduct
-from tm_export.exporters.rules.xnnpack.split_linear import SplitLinear, UnbindLinear
-from tm_export.exporters.rules.xnnpack.strided_slice import StridedSlice
-from tm_export.exporters.rules.xnnpack.views import SelectBySlice, UnbindBySlices, ViewByReshape
-from tm_export.exporters.targets.xnnpack_rules import legalize_for_xnnpack
+from tm_export.exporters.graph.constants import fold_weights
+from tm_export.exporters.graph.retrace import slice_of
+from tm_export.exporters.graph.rule import Rule, apply_rules
+from tm_export.exporters.targets.executorch.xnnpack.passes import legalize_for_xnnpack
+from tm_export.exporters.targets.executorch.xnnpack.rules.batch_norm import BatchNormByFactor, ConvThenBatchNorm
+from tm_export.exporters.targets.executorch.xnnpack.rules.chunked_mlp import ChunkedMlp
+from tm_export.exporters.targets.executorch.xnnpack.rules.fill import FillByMask
+from tm_export.exporters.targets.executorch.xnnpack.rules.interleave import StackBySelection
+from tm_export.exporters.targets.executorch.xnnpack.rules.layer_norm import LayerNormByProducts, LinearAfterLayerNorm
+from tm_export.exporters.targets.executorch.xnnpack.rules.products import AttentionByBmm, MatmulByBmm
+from tm_export.exporters.targets.executorch.xnnpack.rules.reductions import ReductionByProduct
+from tm_export.exporters.targets.executorch.xnnpack.rules.split_linear import SplitLinear, UnbindLinear
+from tm_export.exporters.targets.executorch.xnnpack.rules.strided_slice import StridedSlice
+from tm_export.exporters.targets.executorch.xnnpack.rules.views import SelectBySlice, UnbindBySlices, ViewByReshape
+from tm_export.exporters.targets.shared.gelu import GeluBySigmoid, GeluByTanh
 
 G = torch.Generator().manual_seed(0)
 X = torch.randn(2, 6, 8, generator=G)

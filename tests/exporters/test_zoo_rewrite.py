@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from tests.zoo import ZOO
-from tm_export.exporters.capture import capture
-from tm_export.exporters.dialect import DECISIONS, GATHER_ROWS, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.graph.dialect import DECISIONS, GATHER_ROWS, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
+from tm_export.exporters.merging.rewrite import Raised, expose_decisions, lower_merges, raise_merges
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.rewrite import Raised, expose_decisions, lower_merges, raise_merges
+from tm_export.exporters.reference.gates import FP32
+from tm_export.exporters.reference.parity import Subject, check_parity
+from tm_export.exporters.reference.replay import reference_of, replay, run_lowered
 from tm_export.exporters.targets.base import find_target
-from tm_export.exporters.verify.gates import FP32
-from tm_export.exporters.verify.parity import Subject, check_parity
-from tm_export.exporters.verify.replay import reference_of, replay, run_lowered
 from tm_export.runtime.closeness import difference
 
 DIALECT = {*DECISIONS, GATHER_ROWS, SCATTER_ROWS, PAIR_MEAN, PAIR_REPEAT}

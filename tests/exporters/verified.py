@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from tm_export.exporters.records import ExportReport
+from tm_export.exporters.record.records import ExportReport
 
 
 def require_verified(report: ExportReport, target: str) -> None:

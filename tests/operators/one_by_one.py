@@ -14,8 +14,8 @@ from calls import Call, module_of
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from tm_export.exporters.retrace import Values
-from tm_export.exporters.rules.base import No, Rule
+from tm_export.exporters.graph.retrace import Values
+from tm_export.exporters.graph.rule import No, Rule
 
 
 class _Noting(fx.Interpreter):

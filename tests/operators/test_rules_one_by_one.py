@@ -10,17 +10,20 @@ from one_by_one import graph_of, run_by_rules
 from right import right_everywhere
 from trial import SEEDS, hold
 
-from tm_export.exporters.normalise import WRITTEN_OUT
-from tm_export.exporters.rules.base import Rule
-from tm_export.exporters.targets import coreml, executorch, onnx, xnnpack_rules
+from tm_export.exporters.capture.normalise import WRITTEN_OUT
+from tm_export.exporters.graph.rule import Rule
+from tm_export.exporters.targets.coreml import target as coreml
+from tm_export.exporters.targets.executorch import target as executorch
+from tm_export.exporters.targets.executorch.xnnpack import passes
+from tm_export.exporters.targets.onnx import target as onnx
 
 RULES: Final[dict[str, tuple[Rule[Any], ...]]] = {
     "Core ML": coreml.RULES,
     "ONNX": onnx.RULES,
     "ExecuTorch": executorch.RULES,
-    "XNNPACK, first": xnnpack_rules.FIRST,
-    "XNNPACK, second": xnnpack_rules.SECOND,
-    "XNNPACK, third": xnnpack_rules.THIRD,
+    "XNNPACK, first": passes.FIRST,
+    "XNNPACK, second": passes.SECOND,
+    "XNNPACK, third": passes.THIRD,
 }
 """What each target writes in other operators, behind what is written so for all."""
 

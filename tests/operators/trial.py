@@ -15,18 +15,18 @@ from limits import LIMITS
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from tm_export.exporters.capture import capture
-from tm_export.exporters.convert import lower
-from tm_export.exporters.describe import as_declared, tensor_specs
+from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.capture.normalise import normalise
+from tm_export.exporters.convert.convert import lower
 from tm_export.exporters.errors import ExportError
-from tm_export.exporters.normalise import normalise
+from tm_export.exporters.merging.rewrite import raise_merges
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.rewrite import raise_merges
+from tm_export.exporters.partition.describe import as_declared, tensor_specs
+from tm_export.exporters.reference.gates import gate_for
+from tm_export.exporters.reference.replay import replay
 from tm_export.exporters.targets.base import Function, Signature, Target
 from tm_export.exporters.targets.culprit import emit_or_name
 from tm_export.exporters.verify.artifact import run_artifact, run_lowered
-from tm_export.exporters.verify.gates import gate_for
-from tm_export.exporters.verify.replay import replay
 from tm_export.runtime import manifest
 from tm_export.runtime.closeness import difference
 from tm_export.runtime.engines import engines_for

@@ -1,0 +1,1 @@
+"""A bundle: how a compiled model becomes a folder, and how that is opened again."""

@@ -1,0 +1,1 @@
+"""`tm-export`, the command."""

@@ -1,0 +1,1 @@
+"""From blocks to artifacts, each program once, in processes of their own."""

@@ -1,0 +1,1 @@
+"""Programs as graphs of operators: read, rewritten, counted; what all stages stand on."""

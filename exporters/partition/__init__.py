@@ -1,0 +1,1 @@
+"""From a component to blocks that fit a budget."""

@@ -1,0 +1,1 @@
+"""What an export finds out while it runs, and how it tells."""

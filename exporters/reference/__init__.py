@@ -1,0 +1,1 @@
+"""What PyTorch computes, and how what others compute is held against it."""

@@ -1,0 +1,1 @@
+"""What is exported: from what the user names to components, each with modules and inputs."""

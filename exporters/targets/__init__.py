@@ -1,0 +1,1 @@
+"""One folder for each target, with all that is particular to it."""
