@@ -25,8 +25,10 @@ from torch import Tensor, nn
 
 from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.convert.worker import save_block, start_emission
-from tm_export.exporters.lowering.cost import Effort, Work, effort
-from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
+from tm_export.exporters.lowering.choose import lower_merges
+from tm_export.exporters.lowering.cost import Effort, effort
+from tm_export.exporters.merging.raise_merges import raise_merges
+from tm_export.exporters.merging.work import Work
 from tm_export.exporters.options import ExportOptions, MergeLowering
 from tm_export.exporters.partition.describe import tensor_specs
 from tm_export.exporters.targets.base import Function, Signature, Target, find_target

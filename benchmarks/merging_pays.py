@@ -90,7 +90,8 @@ def export(case: Case, kinds: Sequence[Kind], folder: Path) -> dict[str, int]:
     from tm_export.exporters.capture.capture import capture
     from tm_export.exporters.convert.worker import save_block, start_emission
     from tm_export.exporters.graph.macs import count_macs
-    from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
+    from tm_export.exporters.lowering.choose import lower_merges
+    from tm_export.exporters.merging.raise_merges import raise_merges
     from tm_export.exporters.options import ExportOptions
     from tm_export.exporters.targets.base import Function, Signature, find_target
 

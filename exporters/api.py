@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from tm_export.exporters.bundle.bundle import Bundle, write_bundle
-from tm_export.exporters.capture.capacity.stated import capacities_of
 from tm_export.exporters.compile import compile_model
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.options import (
@@ -20,6 +19,7 @@ from tm_export.exporters.options import (
     Extent,
     MergeLowering,
     Precision,
+    capacities_of,
     parse_block_budget,
 )
 from tm_export.exporters.record.progress import Progress, SilentProgress

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from tm_export.exporters.bundle.compiled import Compiled
 from tm_export.exporters.bundle.manifest_of import component_of
 from tm_export.exporters.bundle.staging import Staging
 from tm_export.exporters.convert.convert import Conversion, Converted, Workshop
@@ -37,17 +38,6 @@ from tm_export.exporters.report.pictures import region_pictures
 from tm_export.exporters.source.model_source import ComponentSource, ModelSource
 from tm_export.exporters.targets.base import Target
 from tm_export.exporters.verify.component import Verified, verify_component
-from tm_export.runtime import manifest
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """What an export made: the manifest's components and golden runs, and what it found out on the way."""
-
-    components: tuple[manifest.Component, ...]
-    golden: tuple[manifest.Golden, ...]
-    report: ExportReport
-    pictures: tuple[Picture, ...] = ()
 
 
 def compile_model(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
-from tm_export.exporters.capture.capacity.stated import NO_CAPACITIES, Capacities
 from tm_export.exporters.errors import UsageError
 from tm_export.runtime.units import SizeError, parse_budget
 
@@ -36,6 +35,34 @@ class Effort:
             raise UsageError(f"jobs {self.jobs} is too few: give at least 1")
         if self.verify not in get_args(Extent):
             raise UsageError(f"verify {self.verify!r} is not known: choose one of {', '.join(get_args(Extent))}")
+
+
+_EXAMPLE: Final = "give a number, or a line and a number, such as my_model.py:18=48"
+
+
+@dataclass(frozen=True)
+class Capacities:
+    """The most that a selection by a mask may choose.
+
+    Attributes:
+        everywhere: for each selection whose count is not known and that has no capacity of its own.
+        by_line: by `file.py:18`.
+    """
+
+    everywhere: int | None = None
+    by_line: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number of places."""
+        for value in (self.everywhere, *(value for _, value in self.by_line)):
+            if value is not None and value < 2:
+                raise UsageError(f"capacity {value} is too small: give at least 2 (for one token, take the argmax)")
+
+    def __bool__(self) -> bool:
+        return self.everywhere is not None or bool(self.by_line)
+
+
+NO_CAPACITIES: Final = Capacities()
 
 
 @dataclass(frozen=True)
@@ -98,3 +125,25 @@ def parse_block_budgets(values: Sequence[str]) -> tuple[int | None, tuple[tuple[
         raise UsageError(f"--block-budget is given twice for {twice[0] or 'all components'}: give it once")
     budgets = {name: parse_block_budget(text) for name, text in pairs}
     return budgets.pop("", None), tuple(budgets.items())
+
+
+def parse_capacities(values: Sequence[str]) -> Capacities:
+    """Capacities from texts such as "48" and "my_model.py:18=48".
+
+    Raises `UsageError` for a text that is neither, and for two that are for the same.
+    """
+    by_line: dict[str, int] = {}
+    for value in values:
+        line, _, number = value.rpartition("=")
+        if not number.isdecimal() or (line and not line.rpartition(":")[2].isdecimal()):
+            raise UsageError(f"--capacity {value!r} is none: {_EXAMPLE}")
+        if line in by_line:
+            raise UsageError(f"--capacity is given twice for {line or 'all lines'}: give it once")
+        by_line[line] = int(number)
+    everywhere = by_line.pop("", None)
+    return Capacities(everywhere, tuple(by_line.items()))
+
+
+def capacities_of(given: int | Mapping[str, int] | None) -> Capacities:
+    """Capacities from a number, or numbers by line."""
+    return Capacities(None, tuple(given.items())) if isinstance(given, Mapping) else Capacities(given)

@@ -31,7 +31,7 @@ from tm_export.runtime.manifest import (
 )
 
 if TYPE_CHECKING:
-    from tm_export.exporters.compile import Compiled
+    from tm_export.exporters.bundle.compiled import Compiled
     from tm_export.exporters.source.model_source import ModelSource
 
 REPORTS: Final = "reports"

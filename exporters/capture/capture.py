@@ -18,7 +18,6 @@ from torch.export import ExportedProgram
 
 from tm_export.exporters.capture.capacity.carry import carry
 from tm_export.exporters.capture.capacity.returned import Room
-from tm_export.exporters.capture.capacity.stated import NO_CAPACITIES, Capacities, line_of
 from tm_export.exporters.capture.counts.as_eager import record, replay
 from tm_export.exporters.capture.counts.claims import claims_of
 from tm_export.exporters.capture.counts.trials import unproven
@@ -27,7 +26,8 @@ from tm_export.exporters.capture.tensor_indices import indices_stay_tensors
 from tm_export.exporters.errors import ConversionRefused, ExportError, UsageError
 from tm_export.exporters.graph.constants import fold_constants, fold_masks, mark_constants
 from tm_export.exporters.graph.rule import apply_rules
-from tm_export.exporters.graph.user_line import source_line, source_of_error, whole_traces
+from tm_export.exporters.graph.user_line import line_of, source_line, source_of_error, whole_traces
+from tm_export.exporters.options import NO_CAPACITIES, Capacities
 
 _DATA_DEPENDENT = (
     "GuardOnDataDependentSymNode",

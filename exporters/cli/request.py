@@ -12,7 +12,6 @@ from typing import Annotated, Final
 
 import typer
 
-from tm_export.exporters.capture.capacity.stated import parse_capacities
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.options import (
     Backend,
@@ -22,6 +21,7 @@ from tm_export.exporters.options import (
     MergeLowering,
     Precision,
     parse_block_budgets,
+    parse_capacities,
 )
 from tm_export.models.model_size import ModelSize
 

@@ -21,7 +21,7 @@ from tm_export.exporters.convert.worker import Emission, SavedBlock, save_block,
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.graph.retrace import KEEP, retrace
 from tm_export.exporters.graph.tensors import is_fake, probe_tensor, tensors_of, with_tensors
-from tm_export.exporters.merging.rewrite import lower_merges
+from tm_export.exporters.lowering.choose import lower_merges
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.partition.cut import BlockPieces
 from tm_export.exporters.partition.prepare import Prepared

@@ -87,3 +87,8 @@ def _leads_to_module(frame: FrameSummary) -> bool:
 def _is_torch_or_ours(frame: FrameSummary) -> bool:
     inside = frame.filename.startswith(_TORCH) or any(place in frame.filename for place in _OURS)
     return inside or frame.filename.startswith("<")
+
+
+def line_of(place: str) -> str:
+    """`file.py:18` of `file.py:18: code`."""
+    return ":".join(place.split(":")[:2])

@@ -21,28 +21,10 @@ from tm_export.exporters.lowering.gather_form import GatherForm
 from tm_export.exporters.lowering.onehot_form import OneHotForm
 from tm_export.exporters.lowering.rank_form import RankForm
 from tm_export.exporters.lowering.rows_form import RowsForm
+from tm_export.exporters.merging.work import Work
 
 EXACT_IN_FP16: Final = 2048
 """Whole numbers up to here are exact in half precision."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the operations of a site do, in the letters of the dialect, summed over its operations.
-
-    `sorted_elements` and `compared_pairs` come from orders, `scored_elements` from choices of the best;
-    `moved_elements` is rows × channels gathered or scattered, `matmul_macs` what the same moves cost as one-hot
-    products, `onehot_elements` the sizes of those matrices; `candidates` the most rows that are chosen from.
-    """
-
-    sorted_elements: int
-    compared_pairs: int
-    scored_elements: int
-    moved_elements: int
-    matmul_macs: int
-    onehot_elements: int
-    operations: int
-    candidates: int
 
 
 @dataclass(frozen=True)

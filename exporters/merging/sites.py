@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import fx
@@ -14,7 +14,6 @@ from tm_export.exporters.graph.constants import constant_of
 from tm_export.exporters.graph.dialect import BEST, DECISIONS, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
 from tm_export.exporters.graph.retrace import arguments, is_float, value_of
 from tm_export.exporters.graph.user_line import source_line
-from tm_export.exporters.lowering.cost import Work
 from tm_export.exporters.merging.moves import (
     PRODUCTS,
     WEIGHED_SUMS,
@@ -25,6 +24,7 @@ from tm_export.exporters.merging.moves import (
     weighed_move_of,
 )
 from tm_export.exporters.merging.savings import Shortening, macs_saved
+from tm_export.exporters.merging.work import Work, work_of
 
 
 @dataclass(frozen=True)
@@ -269,37 +269,3 @@ def _source(nodes: Iterable[fx.Node]) -> str:
     """The user's line at which most of the site's rows move."""
     lines = Counter(source_line(node) for node in nodes if node.target not in DECISIONS)
     return lines.most_common(1)[0][0]
-
-
-def work_of(group: Sequence[fx.Node]) -> Work:
-    """Add up what the group's operations do, for the cost model."""
-    totals: Counter[str] = Counter()
-    candidates = 1
-    for node in group:
-        if node.target in (PAIR_MEAN, PAIR_REPEAT):
-            totals["moved"] += value_of(node).numel()
-            continue
-        shape = value_of(node).shape
-        first = value_of(arguments(node)[0]).shape
-        if node.target is ORDER:
-            totals["sorted"] += first[0] * first[1]
-            totals["pairs"] += first[0] * first[1] ** 2
-            candidates = max(candidates, first[1])
-        elif node.target is BEST:
-            totals["scored"] += first[0] * first[1] * first[2]
-            candidates = max(candidates, first[2])
-        else:
-            rows = value_of(arguments(node)[1]).shape[1]
-            totals["moved"] += shape[0] * rows * shape[2]
-            totals["macs"] += shape[0] * rows * first[1] * shape[2]
-            totals["onehot"] += shape[0] * rows * first[1]
-    return Work(
-        sorted_elements=totals["sorted"],
-        compared_pairs=totals["pairs"],
-        scored_elements=totals["scored"],
-        moved_elements=totals["moved"],
-        matmul_macs=totals["macs"],
-        onehot_elements=totals["onehot"],
-        operations=len(group),
-        candidates=candidates,
-    )

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.graph.macs import count_macs
-from tm_export.exporters.merging.rewrite import Raised, choose
+from tm_export.exporters.lowering.choose import choose
+from tm_export.exporters.merging.raise_merges import Raised
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.record.records import MergeSite
 from tm_export.exporters.reference.cases import Case

@@ -12,7 +12,6 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 
 from tm_export.exporters.capture.capacity.returned import with_room
-from tm_export.exporters.capture.capacity.stated import Capacities
 from tm_export.exporters.capture.capture import Captured, capture, capture_in_room
 from tm_export.exporters.capture.normalise import normalise
 from tm_export.exporters.capture.normalise.interface import as_artifact, interface_of, said
@@ -21,8 +20,8 @@ from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.graph.liveness import liveness_of, weight_bytes, weight_keys
 from tm_export.exporters.graph.retrace import note_captured, value_of
 from tm_export.exporters.graph.tensors import tensors_of
-from tm_export.exporters.merging.rewrite import Raised, raise_merges
-from tm_export.exporters.options import ExportOptions
+from tm_export.exporters.merging.raise_merges import Raised, raise_merges
+from tm_export.exporters.options import Capacities, ExportOptions
 from tm_export.exporters.partition.cut import BlockPieces, cut, outputs_of, whole, with_own_outputs
 from tm_export.exporters.partition.describe import signature_of
 from tm_export.exporters.partition.search import Need, partition

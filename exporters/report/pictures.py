@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tm_export.exporters.merging.rewrite import Raised
+from tm_export.exporters.merging.raise_merges import Raised
 from tm_export.exporters.report.page import Picture
 from tm_export.exporters.report.regions import draw_regions, encode_png
 from tm_export.exporters.report.token_labels import token_labels

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from tm_export.exporters.convert.convert import Converted, Workshop, lower, weights_of
 from tm_export.exporters.graph.tensors import with_tensors
-from tm_export.exporters.merging.rewrite import expose_decisions
+from tm_export.exporters.merging.expose import expose_decisions
 from tm_export.exporters.merging.sites import decisions_of
 from tm_export.exporters.options import ExportOptions, Extent
 from tm_export.exporters.partition.describe import write_golden

@@ -18,8 +18,9 @@ from tm_export.exporters.api import export
 from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.capture.normalise import normalise
 from tm_export.exporters.errors import ConversionRefused
+from tm_export.exporters.lowering.choose import lower_merges
 from tm_export.exporters.lowering.cost import COREML, ONNX_CPU, PORTABLE, XNNPACK, CostModel
-from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions, MergeLowering
 from tm_export.exporters.reference.replay import replay
 

@@ -8,7 +8,7 @@ from programs import program_of, run
 from torch import Tensor
 
 from tm_export.exporters.graph.bounds import UNBOUNDED, Bounds, bounds_of
-from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 
 X = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(0))
 IDS = torch.randint(-9, 9, (2, 8), generator=torch.Generator().manual_seed(1))

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from tm_export.exporters.bundle.bundle import Bundle, bundle_path, write_bundle
+from tm_export.exporters.bundle.compiled import Compiled
 from tm_export.exporters.bundle.staging import Staging
-from tm_export.exporters.compile import Compiled
 from tm_export.exporters.errors import BudgetExceeded, ParityFailed, UsageError
 from tm_export.exporters.record.records import ExportReport, ParityRecord, PlacementRecord, StageRecord
 from tm_export.exporters.source.module_source import source_of_module

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import tm_export
-from tm_export.exporters.capture.capacity.stated import Capacities, capacities_of, parse_capacities
 from tm_export.exporters.capture.capture import Captured, capture_in_room
 from tm_export.exporters.errors import ConversionRefused, ExportError, UsageError
+from tm_export.exporters.options import Capacities, capacities_of, parse_capacities
 
 Outputs = Tensor | tuple[Tensor, ...]
 TOKENS, ROOM = 12, 10

@@ -9,8 +9,9 @@ import torch
 from programs import program_of
 from torch import Tensor
 
+from tm_export.exporters.lowering.choose import lower_merges
 from tm_export.exporters.lowering.rank_form import RankForm
-from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions, Precision
 from tm_export.exporters.partition.describe import tensor_specs
 from tm_export.exporters.reference.gates import gate_for

@@ -9,7 +9,8 @@ from programs import emit_one
 
 from tests.zoo import ZOO
 from tm_export.exporters.capture.capture import capture
-from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
+from tm_export.exporters.lowering.choose import lower_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.targets.base import Signature, find_target
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tm_export.exporters.graph.dialect import SCATTER_ROWS
 from tm_export.exporters.lowering.distinct import is_distinct
-from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 

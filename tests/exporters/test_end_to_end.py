@@ -24,7 +24,8 @@ def test_core_ml_delegate_takes_a_merging_model_whole(tmp_path: Path) -> None:
     target, options = find_target("executorch"), ExportOptions(backend="coreml")
     from tests.zoo import ZOO
     from tm_export.exporters.capture.capture import capture
-    from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
+    from tm_export.exporters.lowering.choose import lower_merges
+    from tm_export.exporters.merging.raise_merges import raise_merges
     from tm_export.exporters.targets.base import Signature
 
     module, inputs = ZOO["tome_exclusive"]()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tm_export.exporters.graph import dialect
 from tm_export.exporters.lowering.arith_form import ArithForm, position_of_max
-from tm_export.exporters.lowering.cost import COREML, EXACT_IN_FP16, ONNX_CPU, PORTABLE, XNNPACK, CostModel, Work
+from tm_export.exporters.lowering.choose import lower_merges
+from tm_export.exporters.lowering.cost import COREML, EXACT_IN_FP16, ONNX_CPU, PORTABLE, XNNPACK, CostModel
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.gather_form import GatherForm
 from tm_export.exporters.lowering.onehot_form import OneHotForm
@@ -20,7 +21,8 @@ from tm_export.exporters.lowering.pairs import lower_pair_mean, lower_pair_repea
 from tm_export.exporters.lowering.rank_form import RankForm
 from tm_export.exporters.lowering.rows_form import RowsForm
 from tm_export.exporters.lowering.selection import Selection, joined, of_index
-from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
+from tm_export.exporters.merging.work import Work
 from tm_export.exporters.options import ExportOptions
 
 FORMS: tuple[Form, ...] = (GatherForm(), RowsForm(), OneHotForm(), RankForm(), ArithForm())

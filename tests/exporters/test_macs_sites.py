@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tests.zoo.layers import Attention, Mlp, PatchTokens
 from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.graph.macs import count_macs
-from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 
 B, N, C, R = 2, 64, 32, 10
 

@@ -15,7 +15,9 @@ from torch.export import ExportedProgram
 from tests.zoo import ZOO
 from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.graph.dialect import BEST, ORDER
-from tm_export.exporters.merging.rewrite import expose_decisions, lower_merges, raise_merges
+from tm_export.exporters.lowering.choose import lower_merges
+from tm_export.exporters.merging.expose import expose_decisions
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.record.records import ParityRecord
 from tm_export.exporters.reference.decisions import Agreement, compare_decision

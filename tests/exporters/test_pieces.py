@@ -14,7 +14,7 @@ from tests.zoo import ZOO
 from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.graph.liveness import liveness_of
 from tm_export.exporters.graph.tensors import tensors_of, with_tensors
-from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.partition.cut import BlockPieces, cut, whole, with_own_outputs
 from tm_export.exporters.reference.replay import replay
 

@@ -10,7 +10,8 @@ from programs import Lambda, emit_one, program_of
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
+from tm_export.exporters.lowering.choose import lower_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.targets.base import Signature, find_target
 from tm_export.runtime.engines import engines_for

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from tm_export.exporters.capture.capture import capture
-from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.record import units
 from tm_export.exporters.record.records import ExportReport, MergeSite, ParityRecord, PlacementRecord, StageRecord
 from tm_export.exporters.report.charts import token_chart

@@ -10,7 +10,8 @@ from torch.export import ExportedProgram
 from tests.zoo import ZOO
 from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.graph.retrace import KEEP, fake_mode_of, placeholders_of, retrace
-from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
+from tm_export.exporters.lowering.choose import lower_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.targets.base import find_target, target_names
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.graph.macs import count_macs
-from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.merging.sites import Site
 from tm_export.models.registry import find_model
 

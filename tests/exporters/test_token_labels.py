@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.zoo import ZOO
 from tm_export.exporters.capture.capture import capture
-from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.report.token_labels import token_labels
 from tm_export.models.merging.source import region_labels
 from tm_export.models.tinychart.components import build_vision_tower

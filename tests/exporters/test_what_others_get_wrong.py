@@ -11,9 +11,10 @@ from programs import emit_one
 from torch import Tensor, nn
 
 from tm_export.exporters.capture.capture import capture
+from tm_export.exporters.lowering.choose import lower_merges
 from tm_export.exporters.lowering.cost import COREML
-from tm_export.exporters.merging.rewrite import lower_merges, raise_merges
-from tm_export.exporters.merging.sites import work_of
+from tm_export.exporters.merging.raise_merges import raise_merges
+from tm_export.exporters.merging.work import work_of
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.targets.base import Signature, find_target
 from tm_export.runtime.manifest import Variant

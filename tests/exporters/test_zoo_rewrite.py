@@ -9,7 +9,9 @@ from torch.export import ExportedProgram
 from tests.zoo import ZOO
 from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.graph.dialect import DECISIONS, GATHER_ROWS, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
-from tm_export.exporters.merging.rewrite import Raised, expose_decisions, lower_merges, raise_merges
+from tm_export.exporters.lowering.choose import lower_merges
+from tm_export.exporters.merging.expose import expose_decisions
+from tm_export.exporters.merging.raise_merges import Raised, raise_merges
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.reference.gates import FP32
 from tm_export.exporters.reference.parity import Subject, check_parity

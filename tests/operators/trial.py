@@ -19,7 +19,7 @@ from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.capture.normalise import normalise
 from tm_export.exporters.convert.convert import lower
 from tm_export.exporters.errors import ExportError
-from tm_export.exporters.merging.rewrite import raise_merges
+from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.partition.describe import as_declared, tensor_specs
 from tm_export.exporters.reference.gates import gate_for

@@ -13,9 +13,8 @@ import torch.utils._pytree as pytree
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tm_export.exporters.capture.capacity.stated import line_of
 from tm_export.exporters.capture.counts.readings import READINGS
-from tm_export.exporters.graph.user_line import source_of_call
+from tm_export.exporters.graph.user_line import line_of, source_of_call
 from tm_export.exporters.source.model_source import ComponentSource
 from tm_export.exporters.source.wrapped import wrapping
 

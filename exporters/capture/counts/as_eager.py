@@ -30,12 +30,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from tm_export.exporters.capture.capacity.places import IN_USE
-from tm_export.exporters.capture.capacity.stated import line_of
 from tm_export.exporters.capture.counts.claims import claim
 from tm_export.exporters.capture.counts.positions import Chosen, positions
 from tm_export.exporters.capture.counts.readings import DRAWS, READINGS, first_number
 from tm_export.exporters.errors import UsageError
-from tm_export.exporters.graph.user_line import source_of_call
+from tm_export.exporters.graph.user_line import line_of, source_of_call
 
 
 class Notes(Protocol):

@@ -1,24 +1,20 @@
-"""Rewrite: raise a captured program to the merge dialect, choose a form for each site, and lower it."""
+"""Choose a form for each group of merges, and lower a raised program by them."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import OutputKind, OutputSpec, TensorArgument
 
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.graph.constants import fold_constants
-from tm_export.exporters.graph.retrace import arguments, with_graph
-from tm_export.exporters.graph.rule import Firing, apply_rules
-from tm_export.exporters.lowering.cost import CostModel, Work
+from tm_export.exporters.lowering.cost import CostModel
 from tm_export.exporters.lowering.form import Form
 from tm_export.exporters.lowering.lower import lower
-from tm_export.exporters.merging.raising import raising_rules
-from tm_export.exporters.merging.sites import Site, decisions_of, find_sites, groups_of, work_of
+from tm_export.exporters.merging.sites import groups_of
+from tm_export.exporters.merging.work import Work, work_of
 from tm_export.exporters.options import ExportOptions
 
 
@@ -29,22 +25,6 @@ class Choice:
     form: str
     reason: str
     costs_ns: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Raised:
-    """A program in the merge dialect, its sites, and what each rule did where."""
-
-    program: ExportedProgram
-    sites: tuple[Site, ...]
-    firings: tuple[Firing, ...]
-
-
-def raise_merges(program: ExportedProgram, seed: int) -> Raised:
-    """Recognise what merges tokens, however it is written."""
-    raised, firings = apply_rules(program, raising_rules())
-    raised = fold_constants(raised, seed)
-    return Raised(raised, tuple(find_sites(raised)), tuple(firings))
 
 
 def choose(work: Work, costs: CostModel, options: ExportOptions, *, half: bool) -> Choice:
@@ -68,18 +48,3 @@ def lower_merges(program: ExportedProgram, costs: CostModel, options: ExportOpti
         form = costs.forms[choose(work_of(group), costs, options, half=half).form]
         forms |= dict.fromkeys(group, form)
     return fold_constants(lower(program, forms), options.seed)
-
-
-def expose_decisions(program: ExportedProgram) -> ExportedProgram:
-    """The same program with every decision as a further output, for verification."""
-    program = copy.deepcopy(program)
-    decisions = decisions_of(program)
-    (output,) = (node for node in program.graph.nodes if node.op == "output")
-    output.args = ((*arguments(output)[0], *decisions),)
-    specs = [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in decisions]
-    return with_graph(
-        program,
-        program.graph_module,
-        program.graph_signature.input_specs,
-        [*program.graph_signature.output_specs, *specs],
-    )
