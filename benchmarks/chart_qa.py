@@ -37,14 +37,14 @@ from tm_export.models.tinychart.tiny.charts import draw
 from tm_export.models.tinychart.tiny.greedy import write_greedily
 from tm_export.models.tinychart.tiny.held_out import HeldOut, held_out_questions
 from tm_export.models.tinychart.vision_tower import VisionTower
-from tm_export.runtime.chart_answers.combine import needs_program
-from tm_export.runtime.chart_answers.errors import ProgramFailed, ProgramRefused
-from tm_export.runtime.chart_answers.program_answer import program_answer
-from tm_export.runtime.chart_answers.relaxed_accuracy import relaxed_accuracy
-from tm_export.runtime.chart_qa.chart_reader import ChartReader
-from tm_export.runtime.chart_qa.picture import Picture
-from tm_export.runtime.chart_qa.prompt import TEXT, prompt_of
-from tm_export.runtime.chart_qa.write_text import Choice
+from tm_export.runtime.apps.charts.chart_reader import ChartReader
+from tm_export.runtime.apps.charts.picture import Picture
+from tm_export.runtime.apps.charts.programs.combine import needs_program
+from tm_export.runtime.apps.charts.programs.errors import ProgramFailed, ProgramRefused
+from tm_export.runtime.apps.charts.programs.program_answer import program_answer
+from tm_export.runtime.apps.charts.programs.relaxed_accuracy import relaxed_accuracy
+from tm_export.runtime.apps.charts.prompt import TEXT, prompt_of
+from tm_export.runtime.apps.charts.write_text import Choice
 from tm_export.runtime.engines import choose_engine
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.manifest import ChartQa, read_manifest

@@ -35,7 +35,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stacked_model import BLOCK_BUDGET
 
 from tm_export.exporters.targets.base import target_names
-from tm_export.runtime import cli_run, errors
+from tm_export.runtime import errors
+from tm_export.runtime.cli import run as cli_run
 from tm_export.runtime.engines import engines_for
 from tm_export.runtime.loading import process_budget
 from tm_export.runtime.manifest import MANIFEST_NAME, SCHEMA_VERSION, SEAL_NAME, read_manifest, seal_of

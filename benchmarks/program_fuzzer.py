@@ -34,11 +34,11 @@ from typing import Any, Final, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.runtime.hostile_programs import HOSTILE, text_of
-from tm_export.runtime.chart_answers.errors import ProgramFailed, ProgramRefused
-from tm_export.runtime.chart_answers.methods import METHOD_NAMES
-from tm_export.runtime.chart_answers.numpy_functions import NUMPY_FUNCTIONS
-from tm_export.runtime.chart_answers.program_answer import program_answer
-from tm_export.runtime.chart_answers.python_functions import PYTHON_FUNCTIONS
+from tm_export.runtime.apps.charts.programs.errors import ProgramFailed, ProgramRefused
+from tm_export.runtime.apps.charts.programs.methods import METHOD_NAMES
+from tm_export.runtime.apps.charts.programs.numpy_functions import NUMPY_FUNCTIONS
+from tm_export.runtime.apps.charts.programs.program_answer import program_answer
+from tm_export.runtime.apps.charts.programs.python_functions import PYTHON_FUNCTIONS
 
 MOST_SECONDS: Final = 1.0
 MOST_BYTES: Final = 64 * 2**20

@@ -27,16 +27,16 @@ from wilson import wilson
 
 from tm_export.models.ondevice_sora.tiny.captions import Caption, held_out_captions
 from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
+from tm_export.runtime.apps.tokenizer_file import read_tokenizer
+from tm_export.runtime.apps.videos.generate import contract_of, generate
+from tm_export.runtime.apps.videos.options import VideoOptions, sampling_of
+from tm_export.runtime.apps.videos.progress import SilentProgress
+from tm_export.runtime.apps.videos.tokenize import tokenize
 from tm_export.runtime.engines import choose_engine
 from tm_export.runtime.engines.base import Array
 from tm_export.runtime.loading.events import Event
-from tm_export.runtime.machinery import Machinery
+from tm_export.runtime.loading.machinery import Machinery
 from tm_export.runtime.manifest import read_manifest
-from tm_export.runtime.text_to_video.generate import contract_of, generate
-from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
-from tm_export.runtime.text_to_video.progress import SilentProgress
-from tm_export.runtime.text_to_video.tokenize import tokenize
-from tm_export.runtime.tokenizer_file import read_tokenizer
 
 PARTS = ("colour", "shape", "motion")
 REPORT_EVERY = 60

@@ -22,7 +22,7 @@ from tm_export.models.registry import find_model
 from tm_export.models.tinychart.image_preprocess import ImagePreprocess
 from tm_export.models.tinychart.tiny.sizes import CANVAS, VISION_TOWER
 from tm_export.models.tinychart.vision_tower import VisionTower
-from tm_export.runtime.chart_qa.picture import read_picture
+from tm_export.runtime.apps.charts.picture import read_picture
 
 SIDE = 384
 """Pixels of each drawing: a multiple of the patches in a row."""

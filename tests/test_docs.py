@@ -23,7 +23,8 @@ from tm_export.exporters.cli.request import app
 from tm_export.exporters.source.named import source_of
 from tm_export.models import synthesize
 from tm_export.models.registry import find_model
-from tm_export.runtime import cli_bench, cli_run
+from tm_export.runtime.cli import bench as cli_bench
+from tm_export.runtime.cli import run as cli_run
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -18,7 +18,7 @@ import typer
 from tm_export.exporters.cli.request import Request, app
 from tm_export.exporters.errors import ExitCode, ExportError, UsageError
 from tm_export.exporters.record.collecting import collect_seldom
-from tm_export.runtime.console import Complaints, defect_of, without_warnings
+from tm_export.runtime.cli.console import Complaints, defect_of, without_warnings
 from tm_export.runtime.errors import DEFECT, INTERRUPTED
 
 if TYPE_CHECKING:

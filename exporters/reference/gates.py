@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from tm_export.exporters.options import Precision
-from tm_export.runtime.closeness import Difference
+from tm_export.runtime.run.closeness import Difference
 
 
 @dataclass(frozen=True)

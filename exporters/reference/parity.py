@@ -19,7 +19,7 @@ from tm_export.exporters.record.records import ParityRecord
 from tm_export.exporters.reference.decisions import Agreement, compare_decision
 from tm_export.exporters.reference.gates import Gate
 from tm_export.exporters.reference.replay import Decision, Reference, Replay
-from tm_export.runtime.closeness import Array, difference
+from tm_export.runtime.run.closeness import Array, difference
 
 Outputs = Sequence[Tensor]
 

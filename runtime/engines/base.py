@@ -11,8 +11,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.errors import REFUSED, UserError
-from tm_export.runtime.footprint import Footprint
 from tm_export.runtime.manifest import Block, TensorSpec, Variant
 
 Array = np.ndarray[Any, np.dtype[Any]]

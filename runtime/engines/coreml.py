@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tm_export.runtime.coremltools_alone import coremltools
 from tm_export.runtime.engines.base import Array, EngineError, EngineUnavailable, Session, bytes_of, require_artifact
-from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.engines.coremltools_alone import coremltools
+from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.manifest import Block, Variant
 
 

@@ -12,9 +12,9 @@ from typing import Final, Literal
 import onnxruntime
 
 from tm_export.runtime.engines.base import Array, EngineError, Session, require_artifact
+from tm_export.runtime.engines.footprint import Footprint
+from tm_export.runtime.engines.heap import keep_no_large_blocks
 from tm_export.runtime.engines.onnx_parts import take_apart
-from tm_export.runtime.footprint import Footprint
-from tm_export.runtime.loading.heap import keep_no_large_blocks
 from tm_export.runtime.manifest import Block, Variant
 
 _SESSION_BYTES: Final = 8 * 2**20

@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.errors import BUDGET, UserError
-from tm_export.runtime.footprint import Footprint
 
 
 class BudgetTooSmall(UserError):

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from tm_export.runtime.loading.events import Event
 from tm_export.runtime.loading.loader import Loader
+from tm_export.runtime.loading.machinery import Machinery
+from tm_export.runtime.loading.memory import sample_memory
 from tm_export.runtime.loading.policy import BudgetTooSmall
-from tm_export.runtime.machinery import Machinery
-from tm_export.runtime.measure.memory import sample_memory
 
 
 def budget_for_blocks(process_budget: int | None, host_bytes: int = 0) -> int | None:

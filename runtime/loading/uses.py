@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tm_export.runtime.engines.base import Engine, bytes_of
-from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.loading.policy import BlockKey, Use
 from tm_export.runtime.manifest import Call, Component, ComponentVariant, Manifest, TensorSpec
 

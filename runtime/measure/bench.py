@@ -11,22 +11,22 @@ from pathlib import Path
 
 from tm_export.runtime.engines import Engine, choose_engine
 from tm_export.runtime.engines.base import Array
-from tm_export.runtime.latency_report import EngineInfo
+from tm_export.runtime.engines.heap import give_back_free_memory
 from tm_export.runtime.loading.events import Event, EventKind
-from tm_export.runtime.loading.heap import give_back_free_memory
 from tm_export.runtime.loading.loader import Loader
+from tm_export.runtime.loading.machinery import Machinery
+from tm_export.runtime.loading.memory import MemorySampler
 from tm_export.runtime.loading.page_in import page_in
 from tm_export.runtime.loading.process_budget import loader_within_budget
-from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.manifest import Block, Manifest, Variant
 from tm_export.runtime.measure.inputs import inputs_for
+from tm_export.runtime.measure.latency_report import EngineInfo
 from tm_export.runtime.measure.machine import OtherLoad, storage_bytes_read
-from tm_export.runtime.measure.memory import MemorySampler
 from tm_export.runtime.measure.options import BenchOptions
 from tm_export.runtime.measure.page_cache import drop_page_cache
 from tm_export.runtime.measure.recording import Phase, PhaseKind, Recording
+from tm_export.runtime.measure.report_terms import PageCache
 from tm_export.runtime.measure.threads import threads_used
-from tm_export.runtime.report_terms import PageCache
 
 
 def record_variant(

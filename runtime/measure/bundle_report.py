@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tm_export.runtime.latency_report import Artifact, Conditions, LatencyReport
 from tm_export.runtime.manifest import MANIFEST_NAME, Manifest, VariantRef, file_sha256, read_manifest, verify_files
 from tm_export.runtime.measure.bench import record_variant
 from tm_export.runtime.measure.isolated import isolated
+from tm_export.runtime.measure.latency_report import Artifact, Conditions, LatencyReport
 from tm_export.runtime.measure.machine import present_conditions, this_device
 from tm_export.runtime.measure.options import BenchOptions
 from tm_export.runtime.measure.recording import Recording
+from tm_export.runtime.measure.report_terms import PageCache
 from tm_export.runtime.measure.series import resource_use_of, series_of
-from tm_export.runtime.report_terms import PageCache
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tm_export.runtime.latency_report import LatencyReport
+from tm_export.runtime.measure.latency_report import LatencyReport
 from tm_export.runtime.measure.recording import Phase, Recording
 
 _PHASES_THREAD = 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tm_export.runtime.latency_report import STATISTICS_TO_QUOTE, LatencyReport, Quantity, Series, StatisticName
-from tm_export.runtime.report_terms import DeviceKind
+from tm_export.runtime.measure.latency_report import STATISTICS_TO_QUOTE, LatencyReport, Quantity, Series, StatisticName
+from tm_export.runtime.measure.report_terms import DeviceKind
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tm_export.runtime.latency_report import LatencyReport, Quantity, Series
 from tm_export.runtime.measure.compare import ComparedRow, NamedReport, compare
-from tm_export.runtime.measure.readable import in_bytes, in_milliseconds
+from tm_export.runtime.measure.latency_report import LatencyReport, Quantity, Series
 from tm_export.runtime.measure.recording import Recording
+from tm_export.runtime.measure.report_terms import DeviceKind
 from tm_export.runtime.measure.timeline import timeline, windows_of
-from tm_export.runtime.report_terms import DeviceKind
+from tm_export.runtime.readable import in_bytes, in_milliseconds
 
 _HERE = Path(__file__).parent
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from tm_export.runtime.latency_report import Conditions, Device
-from tm_export.runtime.report_terms import Build
+from tm_export.runtime.measure.latency_report import Conditions, Device
+from tm_export.runtime.measure.report_terms import Build
 
 _STAT = Path("/proc/stat")
 _SHORTEST_S = 0.5  # the kernel counts in steps of 10 ms

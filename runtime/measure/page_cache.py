@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tm_export.runtime.report_terms import PageCache
+from tm_export.runtime.measure.report_terms import PageCache
 
 # A page or two may be read again by a process that looks at the folder meanwhile.
 _MAY_REMAIN: Final = 0.01

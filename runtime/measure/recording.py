@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tm_export.runtime.latency_report import EngineInfo
 from tm_export.runtime.loading.events import Event
-from tm_export.runtime.report_terms import PageCache
+from tm_export.runtime.loading.memory import MemorySample
+from tm_export.runtime.measure.latency_report import EngineInfo
+from tm_export.runtime.measure.report_terms import PageCache
 
 PhaseKind = Literal["warm_up", "run", "warm_load", "cold_load", "load"]
 
@@ -27,16 +28,6 @@ class Phase:
     number: int
     start_ns: int
     end_ns: int
-
-
-@dataclass(frozen=True)
-class MemorySample:
-    """The memory of the process at one time; the two parts are None where the OS does not tell them apart."""
-
-    time_ns: int
-    rss_bytes: int
-    anonymous_bytes: int | None
-    file_backed_bytes: int | None
 
 
 @dataclass(frozen=True)

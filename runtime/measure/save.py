@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tm_export.runtime.latency_report import REPORT_NAME, LatencyReport, report_json
 from tm_export.runtime.measure.chrome_trace import chrome_trace
 from tm_export.runtime.measure.compare import NamedReport
 from tm_export.runtime.measure.html_report import render_comparison, render_report
+from tm_export.runtime.measure.latency_report import REPORT_NAME, LatencyReport, report_json
 from tm_export.runtime.measure.recording import Recording
 
 TRACE_NAME = "trace.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tm_export.runtime.latency_report import Quantity, ResourceUse, Series
 from tm_export.runtime.loading.events import Event
+from tm_export.runtime.measure.latency_report import Quantity, ResourceUse, Series
 from tm_export.runtime.measure.recording import Phase, PhaseKind, Recording
 
 _LOADS: tuple[tuple[PhaseKind, Quantity], ...] = (

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tm_export.runtime.measure.compare import ComparedRow, Quoted
-from tm_export.runtime.measure.readable import in_bytes, in_milliseconds
+from tm_export.runtime.readable import in_bytes, in_milliseconds
 
 
 def comparison_table(rows: Sequence[ComparedRow]) -> Group:

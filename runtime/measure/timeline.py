@@ -14,9 +14,10 @@ from itertools import groupby
 from markupsafe import Markup
 
 from tm_export.runtime.loading.events import Event
+from tm_export.runtime.loading.memory import MemorySample
 from tm_export.runtime.measure.chrome_trace import phase_name, threads_of
-from tm_export.runtime.measure.readable import in_bytes, in_milliseconds
-from tm_export.runtime.measure.recording import MemorySample, Phase, Recording
+from tm_export.runtime.measure.recording import Phase, Recording
+from tm_export.runtime.readable import in_bytes, in_milliseconds
 
 _LANE = 26
 _BAR = 20

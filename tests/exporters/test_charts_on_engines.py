@@ -20,10 +20,10 @@ from tm_export.models.tinychart.tiny.charts import draw
 from tm_export.models.tinychart.tiny.greedy import write_greedily
 from tm_export.models.tinychart.tiny.held_out import held_out_questions
 from tm_export.models.tinychart.vision_tower import VisionTower
-from tm_export.runtime.chart_qa.chart_reader import ChartReader
-from tm_export.runtime.chart_qa.picture import Picture, read_picture
-from tm_export.runtime.chart_qa.prompt import prompt_of
-from tm_export.runtime.chart_qa.write_text import Choice
+from tm_export.runtime.apps.charts.chart_reader import ChartReader
+from tm_export.runtime.apps.charts.picture import Picture, read_picture
+from tm_export.runtime.apps.charts.prompt import prompt_of
+from tm_export.runtime.apps.charts.write_text import Choice
 from tm_export.runtime.engines import choose_engine
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.manifest import read_manifest

@@ -18,8 +18,8 @@ from tm_export.models.registry import ComponentSpec, ModelSpec, find_model
 from tm_export.models.seeding import seeded
 from tm_export.models.tinychart.config import LanguageModelConfig, VisionTowerConfig
 from tm_export.models.tinychart.presets import chart_qa, components
-from tm_export.runtime.chart_qa.write_text import cache_bytes
-from tm_export.runtime.cli_run import main
+from tm_export.runtime.apps.charts.write_text import cache_bytes
+from tm_export.runtime.cli.run import main
 from tm_export.runtime.loading import process_budget
 from tm_export.runtime.manifest import read_manifest
 
@@ -231,5 +231,5 @@ def test_ctrl_c_ends_with_its_exit_code(run, picture, monkeypatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tm_export.runtime.chart_qa.chart_reader.write_text", interrupted)
+    monkeypatch.setattr("tm_export.runtime.apps.charts.chart_reader.write_text", interrupted)
     assert "interrupted" in refused(run, "--image", picture, "--question", "a", code=130)

@@ -25,7 +25,7 @@ from tm_export.exporters.reference.gates import BF16, FP16, FP32, Gate, gate_for
 from tm_export.exporters.reference.parity import Subject, check_parity
 from tm_export.exporters.reference.replay import Decision, reference_of, replay
 from tm_export.exporters.targets.base import find_target
-from tm_export.runtime.closeness import difference
+from tm_export.runtime.run.closeness import difference
 
 SUBJECT = Subject("model", "00", "full", "some engine", ("y",))
 

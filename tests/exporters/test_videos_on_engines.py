@@ -14,14 +14,14 @@ from tm_export.exporters.bundle.bundle import Bundle
 from tm_export.models.ondevice_sora.tiny.captions import Caption
 from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
 from tm_export.models.registry import find_model
+from tm_export.runtime.apps.tokenizer_file import read_tokenizer
+from tm_export.runtime.apps.videos.generate import contract_of, generate
+from tm_export.runtime.apps.videos.options import VideoOptions, sampling_of
+from tm_export.runtime.apps.videos.tokenize import tokenize
 from tm_export.runtime.engines import choose_engine
 from tm_export.runtime.engines.base import Array
-from tm_export.runtime.machinery import Machinery
+from tm_export.runtime.loading.machinery import Machinery
 from tm_export.runtime.manifest import Manifest, read_manifest
-from tm_export.runtime.text_to_video.generate import contract_of, generate
-from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
-from tm_export.runtime.text_to_video.tokenize import tokenize
-from tm_export.runtime.tokenizer_file import read_tokenizer
 
 # One worker makes the bundles, for all tests here.
 pytestmark = pytest.mark.xdist_group("videos on engines")

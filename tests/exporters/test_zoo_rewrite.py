@@ -17,7 +17,7 @@ from tm_export.exporters.reference.gates import FP32
 from tm_export.exporters.reference.parity import Subject, check_parity
 from tm_export.exporters.reference.replay import reference_of, replay, run_lowered
 from tm_export.exporters.targets.base import find_target
-from tm_export.runtime.closeness import difference
+from tm_export.runtime.run.closeness import difference
 
 DIALECT = {*DECISIONS, GATHER_ROWS, SCATTER_ROWS, PAIR_MEAN, PAIR_REPEAT}
 OPTIONS = ExportOptions()

@@ -28,8 +28,8 @@ from tm_export.exporters.targets.base import Function, Signature, Target
 from tm_export.exporters.targets.culprit import emit_or_name
 from tm_export.exporters.verify.artifact import run_artifact, run_lowered
 from tm_export.runtime import manifest
-from tm_export.runtime.closeness import difference
 from tm_export.runtime.engines import engines_for
+from tm_export.runtime.run.closeness import difference
 
 Verdict = Literal["right", "refused", "limit", "wrong", "crash"]
 SEEDS: Final = (0, 1)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from tm_export.runtime.engines import choose_engine
-from tm_export.runtime.loading.heap import give_back_free_memory
+from tm_export.runtime.engines.heap import give_back_free_memory
+from tm_export.runtime.loading.memory import MemorySampler, sample_memory
 from tm_export.runtime.manifest import Block
-from tm_export.runtime.measure.memory import MemorySampler, sample_memory
 
 
 def main() -> None:

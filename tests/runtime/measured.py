@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tm_export.runtime.latency_report import Conditions, Device, EngineInfo, LatencyReport, Series
 from tm_export.runtime.loading.events import Event
-from tm_export.runtime.measure.recording import MemorySample, Phase, Recording
-from tm_export.runtime.report_terms import Build, DeviceKind
+from tm_export.runtime.loading.memory import MemorySample
+from tm_export.runtime.measure.latency_report import Conditions, Device, EngineInfo, LatencyReport, Series
+from tm_export.runtime.measure.recording import Phase, Recording
+from tm_export.runtime.measure.report_terms import Build, DeviceKind
 
 MS = 1_000_000
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tm_export.runtime.chart_answers.answer import answer_text
-from tm_export.runtime.chart_answers.errors import ProgramFailed, ProgramRefused
-from tm_export.runtime.chart_answers.values import Array, Distinct
+from tm_export.runtime.apps.charts.programs.answer import answer_text
+from tm_export.runtime.apps.charts.programs.errors import ProgramFailed, ProgramRefused
+from tm_export.runtime.apps.charts.programs.values import Array, Distinct
 
 
 @pytest.mark.parametrize(

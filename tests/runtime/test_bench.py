@@ -17,8 +17,9 @@ from safetensors.numpy import save_file
 
 from tests.waiting import wait_until
 from tm_export.runtime.engines import EngineError, choose_engine
-from tm_export.runtime.loading.heap import give_back_free_memory
+from tm_export.runtime.engines.heap import give_back_free_memory
 from tm_export.runtime.loading.loader import Loader
+from tm_export.runtime.loading.memory import sample_memory
 from tm_export.runtime.loading.policy import BudgetTooSmall, least_budget
 from tm_export.runtime.loading.uses import uses_of
 from tm_export.runtime.manifest import BundleError, FileEntry, Golden, Manifest, file_sha256
@@ -27,7 +28,6 @@ from tm_export.runtime.measure.bundle_report import bench_bundle, variants_to_me
 from tm_export.runtime.measure.chrome_trace import chrome_trace
 from tm_export.runtime.measure.inputs import inputs_for
 from tm_export.runtime.measure.isolated import isolated
-from tm_export.runtime.measure.memory import sample_memory
 from tm_export.runtime.measure.options import BenchOptions
 from tm_export.runtime.measure.recording import Recording
 from tm_export.runtime.measure.series import series_of

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tm_export.runtime.chart_qa.prompt import TEXT, QuestionError, prompt_of
+from tm_export.runtime.apps.charts.prompt import TEXT, QuestionError, prompt_of
 from tm_export.runtime.manifest import ChartQa
 
 CONTRACT = ChartQa(

@@ -10,10 +10,10 @@ import pytest
 from bench_bundles import chain_bundle
 from measured import report
 
-from tm_export.runtime import cli_bench
-from tm_export.runtime.cli_bench import main
-from tm_export.runtime.latency_report import ResourceUse, read_report, report_json
+from tm_export.runtime.cli import bench as cli_bench
+from tm_export.runtime.cli.bench import main
 from tm_export.runtime.measure.bundle_report import Measured
+from tm_export.runtime.measure.latency_report import ResourceUse, read_report, report_json
 
 QUICK = ["--runs", "2", "--warmup", "1", "--loads", "1", "--threads", "1"]
 
@@ -177,7 +177,7 @@ def test_an_interruption_and_a_defect_have_their_own_codes(
 
 def test_help_is_quick_and_shows_examples() -> None:
     code = (
-        "import sys; from tm_export.runtime.cli_bench import main; code = main(['--help']); "
+        "import sys; from tm_export.runtime.cli.bench import main; code = main(['--help']); "
         "assert not {'torch', 'pydantic', 'numpy', 'onnxruntime'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

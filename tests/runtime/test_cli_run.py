@@ -10,11 +10,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.runtime.chain_bundles import Chain, make_chain
-from tm_export.runtime.cli_run import main
-from tm_export.runtime.golden_check import difference
+from tm_export.runtime.cli.run import main
 from tm_export.runtime.loading import process_budget
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.manifest import file_sha256, write_manifest
+from tm_export.runtime.run.golden_check import difference
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, message: str, *argume
 
 def test_help_imports_no_engine() -> None:
     code = (
-        "import sys; from tm_export.runtime.cli_run import main; code = main(['--help']); "
+        "import sys; from tm_export.runtime.cli.run import main; code = main(['--help']); "
         "assert not {'torch', 'numpy', 'pydantic', 'onnxruntime'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

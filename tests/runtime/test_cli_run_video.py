@@ -11,17 +11,17 @@ from PIL import Image
 
 from tests.runtime.chain_bundles import make_chain
 from tests.runtime.video_bundles import VIDEO, make_video_bundle
-from tm_export.runtime.cli_run import main
+from tm_export.runtime.apps.tokenizer_file import read_tokenizer
+from tm_export.runtime.apps.videos import generate as generating
+from tm_export.runtime.apps.videos.contact_sheet import ContactSheet
+from tm_export.runtime.apps.videos.generate import generate
+from tm_export.runtime.apps.videos.options import VideoOptions, sampling_of
+from tm_export.runtime.apps.videos.tokenize import tokenize
+from tm_export.runtime.cli.run import main
 from tm_export.runtime.engines.base import Array
 from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
-from tm_export.runtime.machinery import Machinery
+from tm_export.runtime.loading.machinery import Machinery
 from tm_export.runtime.manifest import Manifest, read_manifest, write_manifest
-from tm_export.runtime.text_to_video import generate as generating
-from tm_export.runtime.text_to_video.contact_sheet import ContactSheet
-from tm_export.runtime.text_to_video.generate import generate
-from tm_export.runtime.text_to_video.options import VideoOptions, sampling_of
-from tm_export.runtime.text_to_video.tokenize import tokenize
-from tm_export.runtime.tokenizer_file import read_tokenizer
 
 
 @pytest.fixture(scope="module")

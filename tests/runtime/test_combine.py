@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from tm_export.runtime.chart_answers.combine import PROGRAM_WORDS, Combined, by_program, combine, needs_program
+from tm_export.runtime.apps.charts.programs.combine import PROGRAM_WORDS, Combined, by_program, combine, needs_program
 
 
 def never() -> NoReturn:

@@ -5,9 +5,9 @@ import io
 from measured import report
 from rich.console import Console
 
-from tm_export.runtime.latency_report import EngineInfo, LatencyReport, ResourceUse, Series, Statistics
 from tm_export.runtime.measure.compare import ComparedRow, NamedReport, compare
 from tm_export.runtime.measure.html_report import render_comparison
+from tm_export.runtime.measure.latency_report import EngineInfo, LatencyReport, ResourceUse, Series, Statistics
 from tm_export.runtime.measure.tables import comparison_table
 
 

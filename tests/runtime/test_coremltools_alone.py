@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import sys
-from tm_export.runtime.coremltools_alone import coremltools
+from tm_export.runtime.engines.coremltools_alone import coremltools
 hidden = ("executorch", "sklearn", "torchao", "transformers")
 print(coremltools.__version__, *(name for name in hidden if name in sys.modules))
 import executorch.exir

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from tests.runtime.video_bundles import VIDEO, make_video_bundle
+from tm_export.runtime.apps.tokenizer_file import read_tokenizer
+from tm_export.runtime.apps.videos.decode import decode_pictures, decode_windows
+from tm_export.runtime.apps.videos.generate import Video, generate
+from tm_export.runtime.apps.videos.leap import Leap, dynamic_leap, fixed_leap, no_leap
+from tm_export.runtime.apps.videos.noise import noise_of_seed
+from tm_export.runtime.apps.videos.sample import Sampling, sample
+from tm_export.runtime.apps.videos.tokenize import tokenize
 from tm_export.runtime.engines.base import Array
 from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
 from tm_export.runtime.loading.loader import Loader
+from tm_export.runtime.loading.machinery import Machinery
 from tm_export.runtime.loading.policy import BudgetTooSmall
-from tm_export.runtime.machinery import Machinery
 from tm_export.runtime.manifest import BundleError, Manifest
-from tm_export.runtime.text_to_video.decode import decode_pictures, decode_windows
-from tm_export.runtime.text_to_video.generate import Video, generate
-from tm_export.runtime.text_to_video.leap import Leap, dynamic_leap, fixed_leap, no_leap
-from tm_export.runtime.text_to_video.noise import noise_of_seed
-from tm_export.runtime.text_to_video.sample import Sampling, sample
-from tm_export.runtime.text_to_video.tokenize import tokenize
-from tm_export.runtime.tokenizer_file import read_tokenizer
 
 ENGINE = OnnxRuntimeEngine(threads=1)
 Made = tuple[Path, Manifest]

@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 import pytest
 from measured import MS, recording, report
 
-from tm_export.runtime.latency_report import Device, Series, Statistics
+from tm_export.runtime.loading.memory import MemorySample
 from tm_export.runtime.measure.compare import NamedReport
 from tm_export.runtime.measure.html_report import render_comparison, render_report
-from tm_export.runtime.measure.readable import in_bytes, in_milliseconds
-from tm_export.runtime.measure.recording import MemorySample
+from tm_export.runtime.measure.latency_report import Device, Series, Statistics
 from tm_export.runtime.measure.series import series_of
 from tm_export.runtime.measure.timeline import Window, timeline, windows_of
+from tm_export.runtime.readable import in_bytes, in_milliseconds
 
 VOID = {"meta", "link", "br", "line", "rect", "polygon", "polyline"}
 

@@ -10,11 +10,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from tm_export.runtime.importers import Stated, import_reports
-from tm_export.runtime.latency_report import LatencyReport, report_json
 from tm_export.runtime.measure.compare import NamedReport, compare
-from tm_export.runtime.reading import UnreadableFile
-from tm_export.runtime.report_terms import ImportFormat
+from tm_export.runtime.measure.importers import Stated, import_reports
+from tm_export.runtime.measure.latency_report import LatencyReport, report_json
+from tm_export.runtime.measure.reading import UnreadableFile
+from tm_export.runtime.measure.report_terms import ImportFormat
 
 NOTHING = Stated()
 PHONE = Stated(device_kind="phone", build="release")

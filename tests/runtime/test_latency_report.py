@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from measured import report
 from pydantic import ValidationError
 
-from tm_export.runtime.latency_report import (
+from tm_export.runtime.measure.latency_report import (
     Conditions,
     Device,
     EngineInfo,
@@ -24,7 +24,7 @@ from tm_export.runtime.latency_report import (
     report_schema,
 )
 from tm_export.runtime.measure.percentiles import percentile
-from tm_export.runtime.reading import UnreadableFile
+from tm_export.runtime.measure.reading import UnreadableFile
 
 ROOT = Path(__file__).resolve().parents[2]
 # No subnormal numbers: a percentile between two of them is rounded to the next one, and none is a time.
@@ -32,8 +32,8 @@ samples = st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_siz
 
 
 def test_the_committed_schema_is_the_one_of_the_code() -> None:
-    committed = (ROOT / "runtime" / "latency_report.schema.json").read_bytes()
-    assert committed == report_schema(), "write report_schema() to runtime/latency_report.schema.json"
+    committed = (ROOT / "runtime" / "measure" / "latency_report.schema.json").read_bytes()
+    assert committed == report_schema(), "write report_schema() to runtime/measure/latency_report.schema.json"
 
 
 @given(samples, st.floats(0, 100))

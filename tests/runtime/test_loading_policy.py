@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.loading.policy import BlockKey, BudgetTooSmall, Plan, Use, least_budget, plan_loading
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.runtime.chain_bundles import COMPONENT, Chain, make_chain
 from tests.runtime.simulated_time import SimulatedTime, simulate_loaders
 from tests.runtime.timed_engine import TimedEngine
-from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.policy import BlockKey, Use, plan_loading
 from tm_export.runtime.loading.prediction import Timings, fastest_plan, predicted_seconds, timings_of

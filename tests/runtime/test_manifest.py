@@ -93,8 +93,8 @@ def test_equal_manifests_are_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_the_committed_schema_is_the_one_of_the_code() -> None:
-    committed = (ROOT / "runtime" / "manifest.schema.json").read_bytes()
-    assert committed == manifest_schema(), "write manifest_schema() to runtime/manifest.schema.json"
+    committed = (ROOT / "runtime" / "manifest" / "manifest.schema.json").read_bytes()
+    assert committed == manifest_schema(), "write manifest_schema() to runtime/manifest/manifest.schema.json"
 
 
 @pytest.mark.parametrize(

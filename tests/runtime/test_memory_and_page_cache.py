@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.waiting import wait_until
+from tm_export.runtime.loading.memory import MemorySampler, sample_memory
 from tm_export.runtime.measure.machine import OtherLoad, present_conditions, storage_bytes_read, this_device
-from tm_export.runtime.measure.memory import MemorySampler, sample_memory
 from tm_export.runtime.measure.page_cache import cached_bytes, drop_page_cache
 
 MB = 10**6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tm_export.runtime.chart_qa.picture import PictureError, read_picture
+from tm_export.runtime.apps.charts.picture import PictureError, read_picture
 
 CANVAS = 64
 RED = (200, 10, 20)

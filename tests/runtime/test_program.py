@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tm_export.runtime.chart_answers import limits
-from tm_export.runtime.chart_answers.errors import NoProgram, ProgramFailed, ProgramRefused
-from tm_export.runtime.chart_answers.function import Function
-from tm_export.runtime.chart_answers.limits import MOST_ELEMENTS, Meter
-from tm_export.runtime.chart_answers.methods import METHODS
-from tm_export.runtime.chart_answers.numpy_functions import NUMPY_CONSTANTS, NUMPY_FUNCTIONS
-from tm_export.runtime.chart_answers.program import run_program
-from tm_export.runtime.chart_answers.program_answer import program_answer
-from tm_export.runtime.chart_answers.program_lines import program_lines
-from tm_export.runtime.chart_answers.python_functions import PYTHON_FUNCTIONS
-from tm_export.runtime.chart_answers.values import Array, Distinct, name_of_type
+from tm_export.runtime.apps.charts.programs import limits
+from tm_export.runtime.apps.charts.programs.errors import NoProgram, ProgramFailed, ProgramRefused
+from tm_export.runtime.apps.charts.programs.function import Function
+from tm_export.runtime.apps.charts.programs.limits import MOST_ELEMENTS, Meter
+from tm_export.runtime.apps.charts.programs.methods import METHODS
+from tm_export.runtime.apps.charts.programs.numpy_functions import NUMPY_CONSTANTS, NUMPY_FUNCTIONS
+from tm_export.runtime.apps.charts.programs.program import run_program
+from tm_export.runtime.apps.charts.programs.program_answer import program_answer
+from tm_export.runtime.apps.charts.programs.program_lines import program_lines
+from tm_export.runtime.apps.charts.programs.python_functions import PYTHON_FUNCTIONS
+from tm_export.runtime.apps.charts.programs.values import Array, Distinct, name_of_type
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "programs.md").read_text()

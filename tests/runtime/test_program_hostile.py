@@ -7,9 +7,9 @@ import warnings
 import pytest
 
 from tests.runtime.hostile_programs import HOSTILE
-from tm_export.runtime.chart_answers import limits
-from tm_export.runtime.chart_answers.errors import ProgramFailed, ProgramRefused
-from tm_export.runtime.chart_answers.program_answer import program_answer
+from tm_export.runtime.apps.charts.programs import limits
+from tm_export.runtime.apps.charts.programs.errors import ProgramFailed, ProgramRefused
+from tm_export.runtime.apps.charts.programs.program_answer import program_answer
 
 MOST_SECONDS, MOST_BYTES = 1.0, 64 * 2**20
 TRIES = 2

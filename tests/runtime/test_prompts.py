@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.runtime.video_bundles import TOKENS, VIDEO, WORDS, make_video_bundle
+from tm_export.runtime.apps.tokenizer_file import read_tokenizer
+from tm_export.runtime.apps.videos.clean import clean_caption, clean_prompt
+from tm_export.runtime.apps.videos.tokenize import PromptError, Tokens, tokenize
 from tm_export.runtime.manifest import BundleError
-from tm_export.runtime.text_to_video.clean import clean_caption, clean_prompt
-from tm_export.runtime.text_to_video.tokenize import PromptError, Tokens, tokenize
-from tm_export.runtime.tokenizer_file import read_tokenizer
 
 PARTS = (
     *("a Red Circle", " ", "\n", ".", "...", ",", ":", "-", "_", "'", '"', "“", "’", "&amp;", "&quot;", "%20", "+"),  # noqa: RUF001

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tm_export.runtime.chart_answers.relaxed_accuracy import published_relaxed_accuracy, relaxed_accuracy
+from tm_export.runtime.apps.charts.programs.relaxed_accuracy import published_relaxed_accuracy, relaxed_accuracy
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 from measured import MS, recording
 
-from tm_export.runtime.latency_report import Series
 from tm_export.runtime.loading.events import Event
+from tm_export.runtime.measure.latency_report import Series
 from tm_export.runtime.measure.recording import Phase
 from tm_export.runtime.measure.series import resource_use_of, series_of
 

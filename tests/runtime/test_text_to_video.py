@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from tests.runtime.video_bundles import HIDDEN, LATENT, TOKENS, VIDEO, make_video_bundle
+from tm_export.runtime.apps.videos.decode import decode_pictures, decode_windows, decoding_runs, pixels
+from tm_export.runtime.apps.videos.leap import Leap, dynamic_leap, fixed_leap, no_leap
+from tm_export.runtime.apps.videos.noise import noise_of_seed
+from tm_export.runtime.apps.videos.sample import Sampled, Sampling, sample
 from tm_export.runtime.engines.base import Array, EngineError
 from tm_export.runtime.engines.onnx_runtime import OnnxRuntimeEngine
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.manifest import Manifest, verify_files
-from tm_export.runtime.text_to_video.decode import decode_pictures, decode_windows, decoding_runs, pixels
-from tm_export.runtime.text_to_video.leap import Leap, dynamic_leap, fixed_leap, no_leap
-from tm_export.runtime.text_to_video.noise import noise_of_seed
-from tm_export.runtime.text_to_video.sample import Sampled, Sampling, sample
 
 Made = tuple[Path, Manifest]
 RNG = np.random.default_rng(3)

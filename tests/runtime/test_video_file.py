@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
+from tm_export.runtime.apps.videos.video_file import VideoFileError, VideoWriter
 from tm_export.runtime.engines.base import Array
-from tm_export.runtime.text_to_video.video_file import VideoFileError, VideoWriter
 
 
 def frames(count: int) -> list[Array]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tm_export.runtime.engines.base import Array, Session
-from tm_export.runtime.footprint import Footprint
+from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.manifest import Block, Variant
 
 

@@ -1,0 +1,1 @@
+"""What hosts do with bundles: videos of prompts, answers about charts."""

@@ -1,0 +1,1 @@
+"""`tm-run` and `tm-bench`, the commands."""

@@ -1,0 +1,50 @@
+"""The manifest of a bundle: what it says, how it is read and written, and how its files are proved whole."""
+
+from tm_export.runtime.manifest.document import (
+    SCHEMA_VERSION,
+    Block,
+    BlockRef,
+    BundleError,
+    Call,
+    ChartQa,
+    Component,
+    ComponentVariant,
+    FileEntry,
+    Golden,
+    Manifest,
+    State,
+    TensorSpec,
+    TextToVideo,
+    Variant,
+    VariantRef,
+)
+from tm_export.runtime.manifest.file import manifest_json, manifest_schema, read_manifest, write_manifest
+from tm_export.runtime.manifest.seal import MANIFEST_NAME, SEAL_NAME, file_sha256, seal_of, verify_files
+
+__all__ = [
+    "MANIFEST_NAME",
+    "SCHEMA_VERSION",
+    "SEAL_NAME",
+    "Block",
+    "BlockRef",
+    "BundleError",
+    "Call",
+    "ChartQa",
+    "Component",
+    "ComponentVariant",
+    "FileEntry",
+    "Golden",
+    "Manifest",
+    "State",
+    "TensorSpec",
+    "TextToVideo",
+    "Variant",
+    "VariantRef",
+    "file_sha256",
+    "manifest_json",
+    "manifest_schema",
+    "read_manifest",
+    "seal_of",
+    "verify_files",
+    "write_manifest",
+]
