@@ -28,15 +28,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from wilson import wilson
 
-from tm_export.models.registry import find_model
-from tm_export.models.tinychart.connector import Connector
-from tm_export.models.tinychart.image_preprocess import ImagePreprocess
-from tm_export.models.tinychart.language_model import LanguageModel
+from tm_export.models.spec.registry import find_model
+from tm_export.models.tinychart.network.connector import Connector
+from tm_export.models.tinychart.network.image_preprocess import ImagePreprocess
+from tm_export.models.tinychart.network.language_model import LanguageModel
+from tm_export.models.tinychart.network.vision_tower import VisionTower
 from tm_export.models.tinychart.tiny import sizes
-from tm_export.models.tinychart.tiny.charts import draw
-from tm_export.models.tinychart.tiny.greedy import write_greedily
-from tm_export.models.tinychart.tiny.held_out import HeldOut, held_out_questions
-from tm_export.models.tinychart.vision_tower import VisionTower
+from tm_export.models.training.tinychart.charts import draw
+from tm_export.models.training.tinychart.greedy import write_greedily
+from tm_export.models.training.tinychart.held_out import HeldOut, held_out_questions
 from tm_export.runtime.apps.charts.chart_reader import ChartReader
 from tm_export.runtime.apps.charts.picture import Picture
 from tm_export.runtime.apps.charts.programs.combine import needs_program

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from tm_export.models.registry import find_model
+from tm_export.models.spec.registry import find_model
 
 MODEL, COMPONENT = "ondevice-sora-144p", "denoiser"
 

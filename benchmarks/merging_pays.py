@@ -67,7 +67,7 @@ def tower(kind: Kind) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 def pair(kind: Kind) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    from tm_export.models.ondevice_sora.block import BlockPair
+    from tm_export.models.ondevice_sora.network.block import BlockPair
     from tm_export.models.ondevice_sora.presets import FULL
 
     config = replace(FULL, height=20, width=27, pixel_height=166, pixel_width=221)

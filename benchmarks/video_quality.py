@@ -26,7 +26,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from wilson import wilson
 
 from tm_export.models.ondevice_sora.tiny.captions import Caption, held_out_captions
-from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
+from tm_export.models.training.ondevice_sora.detector import Reading, read_video
 from tm_export.runtime.apps.tokenizer_file import read_tokenizer
 from tm_export.runtime.apps.videos.generate import contract_of, generate
 from tm_export.runtime.apps.videos.options import VideoOptions, sampling_of

@@ -18,10 +18,10 @@ from PIL import Image
 
 from tm_export.exporters.report.regions import draw_regions
 from tm_export.models.merging.source import initial_source, merge_source, region_labels
-from tm_export.models.registry import find_model
-from tm_export.models.tinychart.image_preprocess import ImagePreprocess
+from tm_export.models.spec.registry import find_model
+from tm_export.models.tinychart.network.image_preprocess import ImagePreprocess
+from tm_export.models.tinychart.network.vision_tower import VisionTower
 from tm_export.models.tinychart.tiny.sizes import CANVAS, VISION_TOWER
-from tm_export.models.tinychart.vision_tower import VisionTower
 from tm_export.runtime.apps.charts.picture import read_picture
 
 SIDE = 384

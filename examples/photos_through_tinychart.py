@@ -26,10 +26,10 @@ import tm_export
 from tm_export.exporters.report.page import Picture, render_pictures
 from tm_export.exporters.report.pictures import picture_of_input, picture_of_regions
 from tm_export.models.merging.source import initial_source, merge_source, region_labels
-from tm_export.models.seeding import seeded
+from tm_export.models.spec.seeding import seeded
 from tm_export.models.tinychart.components import build_vision_tower
+from tm_export.models.tinychart.network.vision_tower import VisionTower
 from tm_export.models.tinychart.presets import FULL
-from tm_export.models.tinychart.vision_tower import VisionTower
 from tm_export.models.tinychart.weights import load_vision_tower
 
 GREY = 127

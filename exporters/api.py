@@ -27,7 +27,7 @@ from tm_export.exporters.source.model_source import ModelSource
 from tm_export.exporters.source.module_source import Modules, source_of_module
 from tm_export.exporters.source.named import source_of
 from tm_export.exporters.targets.base import find_target
-from tm_export.models.model_size import ModelSize
+from tm_export.models.spec.model_size import ModelSize
 
 __all__ = ["Bundle", "export", "export_source"]
 

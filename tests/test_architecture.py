@@ -18,6 +18,7 @@ ROOMS = {
         *("errors", "options", "graph", "weights", "record", "source", "capture", "merging", "reference", "lowering"),
         *("targets", "partition", "convert", "verify", "report", "bundle", "compile", "api", "cli"),
     ),
+    "models": ("checkpoints", "spec", "layers", "merging", "ondevice_sora", "tinychart", "synthesize", "training"),
     "runtime": ("errors", "units", "readable", "manifest", "engines", "loading", "measure", "run", "apps", "cli"),
 }
 """The rooms of a package, files and folders, in the order in which they build on one another."""

@@ -21,8 +21,8 @@ import tm_export
 from examples import blocks_under_a_budget
 from tm_export.exporters.cli.request import app
 from tm_export.exporters.source.named import source_of
-from tm_export.models import synthesize
-from tm_export.models.registry import find_model
+from tm_export.models.spec.registry import find_model
+from tm_export.models.synthesize import write as synthesize
 from tm_export.runtime.cli import bench as cli_bench
 from tm_export.runtime.cli import run as cli_run
 

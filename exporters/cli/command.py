@@ -214,7 +214,7 @@ def _plan(request: Request, source: ModelSource, progress: Progress) -> Mapping[
 def _list(request: Request) -> Mapping[str, Any]:
     from tm_export.exporters.cli.tables import models_table, targets_table
     from tm_export.exporters.targets.base import target_names
-    from tm_export.models.registry import BrokenModelPlugin, list_models
+    from tm_export.models.spec.registry import BrokenModelPlugin, list_models
 
     try:
         models = list_models()

@@ -23,7 +23,7 @@ from tm_export.exporters.options import (
     parse_block_budgets,
     parse_capacities,
 )
-from tm_export.models.model_size import ModelSize
+from tm_export.models.spec.model_size import ModelSize
 
 DEFAULT_MODEL: Final = "ondevice-sora-tiny"
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tm_export.exporters.record.records import MergeSite, ParityRecord
 from tm_export.exporters.record.units import in_bytes, in_decibels
-from tm_export.models.registry import ModelSpec
+from tm_export.models.spec.registry import ModelSpec
 
 
 def models_table(models: Iterable[ModelSpec]) -> Table:

@@ -16,9 +16,9 @@ from tm_export.exporters.source.module_source import describe, source_of_module
 from tm_export.exporters.source.user_function import call_user_function
 from tm_export.exporters.weights.fake_module import fake_module
 from tm_export.exporters.weights.readers import CheckpointWeights
-from tm_export.models.checkpoint import CheckpointError
-from tm_export.models.model_size import ModelSize, SizeRefused
-from tm_export.models.registry import ComponentSpec, ModelSpec, UnknownModel, WeightsOrigin, find_model
+from tm_export.models.checkpoints.checkpoint import CheckpointError
+from tm_export.models.spec.model_size import ModelSize, SizeRefused
+from tm_export.models.spec.registry import ComponentSpec, ModelSpec, UnknownModel, WeightsOrigin, find_model
 from tm_export.runtime.manifest import ChartQa, TextToVideo
 
 OWN_SIZE: Final = ModelSize()

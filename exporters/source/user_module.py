@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
 from tm_export.exporters.errors import ConversionRefused, UsageError
-from tm_export.models.finite import is_finite
+from tm_export.models.checkpoints.finite import is_finite
 
 
 def unwrapped(given: object) -> object:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tm_export.exporters.errors import UsageError
-from tm_export.models.finite import is_finite
+from tm_export.models.checkpoints.finite import is_finite
 
 MIN_ELEMENTS: Final = 1 << 16
 """Smaller tensors, such as biases and the weights of norms, are not worth an operator."""

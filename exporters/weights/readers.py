@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.weights.narrow import rounded
-from tm_export.models.checkpoint import CheckpointError, Weights
+from tm_export.models.checkpoints.checkpoint import CheckpointError, Weights
 
 
 class WeightReader(Protocol):

@@ -6,7 +6,7 @@ equation 1.
 
 from torch import Tensor
 
-from tm_export.models.attention import attend
+from tm_export.models.layers.attention import attend
 
 
 def proportional_attention(q_BHNK: Tensor, k_BHNK: Tensor, v_BHNK: Tensor, size_BN1: Tensor | None) -> Tensor:

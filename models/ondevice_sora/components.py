@@ -16,13 +16,13 @@ from tm_export.models.ondevice_sora.config import (
     TextEncoderConfig,
     Variant,
 )
-from tm_export.models.ondevice_sora.denoiser import GuidedDenoiser
-from tm_export.models.ondevice_sora.sampler import Sampler, time_shift
-from tm_export.models.ondevice_sora.spatial_vae import VaeSpatial
-from tm_export.models.ondevice_sora.temporal_vae import VaeTemporal
-from tm_export.models.ondevice_sora.text_encoder import END_TOKEN, FIRST_WORD, TextEncoder
+from tm_export.models.ondevice_sora.network.denoiser import GuidedDenoiser
+from tm_export.models.ondevice_sora.network.sampler import Sampler, time_shift
+from tm_export.models.ondevice_sora.network.spatial_vae import VaeSpatial
+from tm_export.models.ondevice_sora.network.temporal_vae import VaeTemporal
+from tm_export.models.ondevice_sora.network.text_encoder import END_TOKEN, FIRST_WORD, TextEncoder
 from tm_export.models.ondevice_sora.weights import open_text_encoder, open_vae_spatial, open_vae_temporal
-from tm_export.models.registry import ComponentSpec, PublishedCheckpoint
+from tm_export.models.spec.registry import ComponentSpec, PublishedCheckpoint
 
 VARIANTS: Final[tuple[Variant, ...]] = ("full", "merged")
 T5: Final = PublishedCheckpoint("DeepFloyd/t5-v1_1-xxl", folder="text_encoder", dtype=torch.float32)

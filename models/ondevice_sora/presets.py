@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-from tm_export.models.model_size import ModelSize, SizeRefused
 from tm_export.models.ondevice_sora.components import (
     T5,
     denoiser_component,
@@ -29,14 +28,14 @@ from tm_export.models.ondevice_sora.config import (
     TemporalVaeConfig,
     TextEncoderConfig,
 )
-from tm_export.models.ondevice_sora.sampler import time_shift
+from tm_export.models.ondevice_sora.network.sampler import time_shift
 from tm_export.models.ondevice_sora.tiny import WEIGHTS, sizes
-from tm_export.models.ondevice_sora.tiny.synthetic_videos import FPS
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer
 from tm_export.models.ondevice_sora.tokenizer import synthetic_tokenizer, tokenizer_of_t5
-from tm_export.models.registry import ComponentSpec, ModelSpec
-from tm_export.models.text_to_video import TextToVideoSpec
-from tm_export.models.trained import trained_component
+from tm_export.models.spec.model_size import ModelSize, SizeRefused
+from tm_export.models.spec.registry import ComponentSpec, ModelSpec
+from tm_export.models.spec.trained import trained_component
+from tm_export.models.spec.videos import TextToVideoSpec
 
 FULL = DenoiserConfig()
 FULL_144P = replace(FULL, height=20, width=27, pixel_height=166, pixel_width=221)
@@ -170,7 +169,7 @@ TINY_TEXT_TO_VIDEO: Final = text_to_video(
     synthetic_tokenizer=None,
     prompt_suffix="",
     cleaning="none",
-    fps=FPS,
+    fps=sizes.FPS,
     guidance=GUIDANCE,
 )
 

@@ -8,7 +8,7 @@ from typing import Final
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import T5Tokenizer
 
-from tm_export.models.checkpoint_errors import TokenizerMissing
+from tm_export.models.checkpoints.errors import TokenizerMissing
 
 TOKENIZER_FILES: Final = ("tokenizer.json", "spiece.model")
 """By preference: that of the `tokenizers` library, and SentencePiece's, which DeepFloyd/t5-v1_1-xxl publishes."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from tm_export.models.checkpoint import Weights, open_weights
+from tm_export.models.checkpoints.checkpoint import Weights, open_weights
 
 TIED_TO_SHARED = "encoder.embed_tokens.weight"
 NOT_IN_TEXT_ENCODER = ("decoder.", "lm_head.")

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Final, cast
 import torch
 from torch import Tensor, nn
 
-from tm_export.models.checkpoint import Weights
-from tm_export.models.registry import ComponentSpec, PublishedCheckpoint
+from tm_export.models.checkpoints.checkpoint import Weights
+from tm_export.models.spec.registry import ComponentSpec, PublishedCheckpoint
 from tm_export.models.tinychart.config import LanguageModelConfig, VisionTowerConfig
-from tm_export.models.tinychart.connector import Connector
-from tm_export.models.tinychart.image_preprocess import ImagePreprocess
-from tm_export.models.tinychart.sampling import Sampling
+from tm_export.models.tinychart.network.connector import Connector
+from tm_export.models.tinychart.network.image_preprocess import ImagePreprocess
+from tm_export.models.tinychart.network.sampling import Sampling
 
 if TYPE_CHECKING:
-    from tm_export.models.tinychart.language_model import LanguageModel
-    from tm_export.models.tinychart.vision_tower import VisionTower
+    from tm_export.models.tinychart.network.language_model import LanguageModel
+    from tm_export.models.tinychart.network.vision_tower import VisionTower
 
 SIGLIP: Final = PublishedCheckpoint("mPLUG/TinyChart-3B-768-siglip", folder="vision_tower", dtype=torch.float16)
 LLM: Final = PublishedCheckpoint("mPLUG/TinyChart-3B-768", folder="llm", dtype=torch.float32)
@@ -37,7 +37,7 @@ def build_image_preprocess(image_size: int) -> ImagePreprocess:
 def build_vision_tower(config: VisionTowerConfig) -> VisionTower:
     """Return the tower in evaluation mode, its weights as PyTorch initialises them."""
     # transformers takes seconds to import, which listing the registry's models should not.
-    from tm_export.models.tinychart.vision_tower import VisionTower
+    from tm_export.models.tinychart.network.vision_tower import VisionTower
 
     return VisionTower(config).eval()
 
@@ -49,7 +49,7 @@ def build_connector(config: LanguageModelConfig) -> Connector:
 
 def build_llm(config: LanguageModelConfig) -> LanguageModel:
     """Return the language model in evaluation mode, its weights as PyTorch initialises them."""
-    from tm_export.models.tinychart.language_model import LanguageModel
+    from tm_export.models.tinychart.network.language_model import LanguageModel
 
     return LanguageModel(config).eval()
 

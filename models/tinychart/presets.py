@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tm_export.models.chart_qa import ChartQaSpec
-from tm_export.models.model_size import ModelSize, SizeRefused
-from tm_export.models.registry import ComponentSpec, ModelSpec
+from tm_export.models.spec.charts import ChartQaSpec
+from tm_export.models.spec.model_size import ModelSize, SizeRefused
+from tm_export.models.spec.registry import ComponentSpec, ModelSpec
+from tm_export.models.spec.trained import trained_component
 from tm_export.models.tinychart import prompt
 from tm_export.models.tinychart.components import (
     LLM,
@@ -29,7 +30,6 @@ from tm_export.models.tinychart.components import (
 from tm_export.models.tinychart.config import LanguageModelConfig, VisionTowerConfig
 from tm_export.models.tinychart.tiny import WEIGHTS, sizes
 from tm_export.models.tinychart.tokenizer import PHI_STOP, TOKENIZER, synthetic_tokenizer, tokenizer_of_phi
-from tm_export.models.trained import trained_component
 
 FULL: Final = VisionTowerConfig()
 FULL_LLM: Final = LanguageModelConfig()

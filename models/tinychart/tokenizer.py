@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tm_export.models.checkpoint_errors import TokenizerMissing
+from tm_export.models.checkpoints.errors import TokenizerMissing
 
 TOKENIZER: Final = "tokenizer.json"
 VOCABULARY: Final = "vocab.json"

@@ -4,12 +4,12 @@ import re
 from functools import partial
 from pathlib import Path
 
-from tm_export.models.checkpoint import Weights, assign_weights, open_weights
+from tm_export.models.checkpoints.checkpoint import Weights, assign_weights, open_weights
 from tm_export.models.tinychart.components import CONNECTOR_PREFIX
-from tm_export.models.tinychart.connector import Connector
-from tm_export.models.tinychart.language_model import LanguageModel
-from tm_export.models.tinychart.position_table import enlarge_position_table
-from tm_export.models.tinychart.vision_tower import VisionTower
+from tm_export.models.tinychart.network.connector import Connector
+from tm_export.models.tinychart.network.language_model import LanguageModel
+from tm_export.models.tinychart.network.position_table import enlarge_position_table
+from tm_export.models.tinychart.network.vision_tower import VisionTower
 
 POSITION_TABLE = "vision_model.embeddings.position_embedding.weight"
 NOT_IN_TOWER = re.compile(r"text_model\.|logit_(scale|bias)$|vision_model\.head\.")

@@ -20,7 +20,7 @@ from tm_export.exporters.cli.command import main
 from tm_export.exporters.errors import BudgetExceeded, ConversionRefused, ExitCode, ParityFailed
 from tm_export.exporters.targets.base import Target
 from tm_export.exporters.verify import component
-from tm_export.models.registry import find_model
+from tm_export.models.spec.registry import find_model
 
 Refused = Callable[..., str]
 

@@ -13,8 +13,8 @@ import tm_export
 from tm_export.exporters.cli.command import main
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.source import named
-from tm_export.models.registry import ComponentSpec, ModelSpec
-from tm_export.models.seeding import seeded
+from tm_export.models.spec.registry import ComponentSpec, ModelSpec
+from tm_export.models.spec.seeding import seeded
 from tm_export.models.tinychart.components import vision_tower_component
 from tm_export.models.tinychart.tiny.sizes import VISION_TOWER
 from tm_export.runtime.manifest import read_manifest, verify_files

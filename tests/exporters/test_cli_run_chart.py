@@ -14,8 +14,8 @@ from PIL import Image
 
 import tm_export
 from tm_export.exporters.source import named
-from tm_export.models.registry import ComponentSpec, ModelSpec, find_model
-from tm_export.models.seeding import seeded
+from tm_export.models.spec.registry import ComponentSpec, ModelSpec, find_model
+from tm_export.models.spec.seeding import seeded
 from tm_export.models.tinychart.config import LanguageModelConfig, VisionTowerConfig
 from tm_export.models.tinychart.presets import chart_qa, components
 from tm_export.runtime.apps.charts.write_text import cache_bytes

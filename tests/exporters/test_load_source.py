@@ -12,8 +12,8 @@ from tm_export.exporters.errors import UsageError
 from tm_export.exporters.source import named
 from tm_export.exporters.source.module_source import source_of_module
 from tm_export.exporters.source.named import source_of
-from tm_export.models.model_size import ModelSize
-from tm_export.models.registry import ComponentSpec, find_model
+from tm_export.models.spec.model_size import ModelSize
+from tm_export.models.spec.registry import ComponentSpec, find_model
 from tm_export.runtime.manifest import ChartQa
 
 Write = Callable[[str], Path]

@@ -10,7 +10,7 @@ from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.graph.macs import count_macs
 from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.merging.sites import Site
-from tm_export.models.registry import find_model
+from tm_export.models.spec.registry import find_model
 
 X = torch.randn(2, 64, 32, generator=torch.Generator().manual_seed(0))
 

@@ -12,8 +12,8 @@ from verified import require_verified
 import tm_export
 from tm_export.exporters.bundle.bundle import Bundle
 from tm_export.models.ondevice_sora.tiny.captions import Caption
-from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
-from tm_export.models.registry import find_model
+from tm_export.models.spec.registry import find_model
+from tm_export.models.training.ondevice_sora.detector import Reading, read_video
 from tm_export.runtime.apps.tokenizer_file import read_tokenizer
 from tm_export.runtime.apps.videos.generate import contract_of, generate
 from tm_export.runtime.apps.videos.options import VideoOptions, sampling_of

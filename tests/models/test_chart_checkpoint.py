@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from tm_export.models.checkpoint import assign_weights
-from tm_export.models.checkpoint_errors import MissingKeys, TokenizerMissing, UnexpectedKeys, WrongTensor
-from tm_export.models.registry import find_model
-from tm_export.models.synthesize import published_tensors
+from tm_export.models.checkpoints.checkpoint import assign_weights
+from tm_export.models.checkpoints.errors import MissingKeys, TokenizerMissing, UnexpectedKeys, WrongTensor
+from tm_export.models.spec.registry import find_model
+from tm_export.models.synthesize.write import published_tensors
 from tm_export.models.tinychart.components import connector_component, llm_component
 from tm_export.models.tinychart.config import LanguageModelConfig
 from tm_export.models.tinychart.tokenizer import (

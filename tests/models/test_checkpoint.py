@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tm_export.models import checkpoint
-from tm_export.models.checkpoint import load_weights
+from tm_export.models.checkpoints import checkpoint
+from tm_export.models.checkpoints.checkpoint import load_weights
 
 
 def small_module() -> nn.Module:

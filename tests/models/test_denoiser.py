@@ -5,9 +5,9 @@ import pytest
 import torch
 from stdit3_reference import STDiT3Reference, layer_norm
 
-from tm_export.models.ondevice_sora.block import BlockPair
 from tm_export.models.ondevice_sora.config import DenoiserConfig
-from tm_export.models.ondevice_sora.denoiser import Denoiser, GuidedDenoiser
+from tm_export.models.ondevice_sora.network.block import BlockPair
+from tm_export.models.ondevice_sora.network.denoiser import Denoiser, GuidedDenoiser
 from tm_export.models.ondevice_sora.presets import FULL
 
 # Nothing here is square or equal by chance: 2×3 tokens, an odd width, text masked in its middle.

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from tm_export.models.merging.bipartite import match_bipartite, merge, unmerge
-from tm_export.models.ondevice_sora.block import BlockPair
 from tm_export.models.ondevice_sora.components import (
     build_denoiser,
     denoiser_inputs,
@@ -16,9 +15,10 @@ from tm_export.models.ondevice_sora.components import (
     vae_temporal_component,
 )
 from tm_export.models.ondevice_sora.config import SpatialVaeConfig, TemporalVaeConfig, TextEncoderConfig
+from tm_export.models.ondevice_sora.network.block import BlockPair
 from tm_export.models.ondevice_sora.presets import FULL, FULL_144P
 from tm_export.models.ondevice_sora.tiny.sizes import SPATIAL_VAE, TEMPORAL_VAE, TEXT_ENCODER
-from tm_export.models.registry import ComponentSpec, find_model
+from tm_export.models.spec.registry import ComponentSpec, find_model
 
 
 def assert_exports_and_computes_the_same(component: ComponentSpec, variant: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tm_export.models.finite import is_finite
+from tm_export.models.checkpoints.finite import is_finite
 
 NUMBERS = st.one_of(st.sampled_from([math.nan, math.inf, -math.inf]), st.floats(-100, 100))
 

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tm_export.models.tinychart.image_preprocess import ImagePreprocess, whole_levels
+from tm_export.models.tinychart.network.image_preprocess import ImagePreprocess, whole_levels
 
 CANVAS = 80
 

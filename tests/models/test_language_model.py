@@ -8,9 +8,9 @@ from torch import Tensor
 from transformers import PhiConfig, PhiForCausalLM
 
 from tm_export.models.tinychart.config import LanguageModelConfig
-from tm_export.models.tinychart.connector import Connector
-from tm_export.models.tinychart.language_model import LanguageModel
-from tm_export.models.tinychart.rotary import rotary_tables, rotate
+from tm_export.models.tinychart.network.connector import Connector
+from tm_export.models.tinychart.network.language_model import LanguageModel
+from tm_export.models.tinychart.network.rotary import rotary_tables, rotate
 
 CONFIG = LanguageModelConfig(
     vocab_size=50,

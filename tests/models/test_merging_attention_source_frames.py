@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from naive_tome import groups_after_merging, join_members
 from torch.nn import functional as F
 
-from tm_export.models.attention import attend, split_heads
+from tm_export.models.layers.attention import attend, split_heads
 from tm_export.models.merging.attention import proportional_attention
 from tm_export.models.merging.bipartite import match_bipartite
 from tm_export.models.merging.frame_pairs import merge_frame_pairs, unmerge_frame_pairs

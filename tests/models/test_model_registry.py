@@ -4,8 +4,8 @@ from importlib.metadata import EntryPoint
 import pytest
 import torch
 
-from tm_export.models import registry
-from tm_export.models.registry import BrokenModelPlugin, UnknownModel, find_model, list_models
+from tm_export.models.spec import registry
+from tm_export.models.spec.registry import BrokenModelPlugin, UnknownModel, find_model, list_models
 
 COMPONENTS = [
     pytest.param(component, id=f"{model.name} {component.name}")

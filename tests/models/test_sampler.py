@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tm_export.models.ondevice_sora.config import DenoiserConfig
-from tm_export.models.ondevice_sora.sampler import Sampler, shifted_time, time_shift
+from tm_export.models.ondevice_sora.network.sampler import Sampler, shifted_time, time_shift
 from tm_export.models.ondevice_sora.tiny.sizes import DENOISER as TINY
 
 SIZE = (1, 4, 3, 5, 6)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from tm_export.models.checkpoint_writer import plan_shards
+from tm_export.models.checkpoints.tensor_source import StoredSpec, TensorSource, stored_bytes
+from tm_export.models.checkpoints.writer import plan_shards
 from tm_export.models.ondevice_sora.components import (
     denoiser_component,
     text_encoder_component,
@@ -19,10 +20,9 @@ from tm_export.models.ondevice_sora.components import (
     vae_temporal_component,
 )
 from tm_export.models.ondevice_sora.tiny.sizes import DENOISER, SPATIAL_VAE, TEMPORAL_VAE, TEXT_ENCODER
-from tm_export.models.registry import ModelSpec, find_model
-from tm_export.models.synthesize import CannotSynthesize, main, published_tensors, synthesize, synthetic_texts
-from tm_export.models.synthetic_values import PIECE, SyntheticValues
-from tm_export.models.tensor_source import StoredSpec, TensorSource, stored_bytes
+from tm_export.models.spec.registry import ModelSpec, find_model
+from tm_export.models.synthesize.values import PIECE, SyntheticValues
+from tm_export.models.synthesize.write import CannotSynthesize, main, published_tensors, synthesize, synthetic_texts
 
 SMALL = ModelSpec(
     name="small",

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tm_export.models.checkpoint import load_weights, open_weights
-from tm_export.models.checkpoint_errors import (
+from tm_export.models.checkpoints.checkpoint import load_weights, open_weights
+from tm_export.models.checkpoints.errors import (
     CheckpointNotFound,
     CodeInCheckpoint,
     MissingKeys,
@@ -17,8 +17,8 @@ from tm_export.models.checkpoint_errors import (
     UnreadableCheckpoint,
     WrongTensor,
 )
-from tm_export.models.registry import find_model
-from tm_export.models.tensor_source import StoredSpec, TensorSource
+from tm_export.models.checkpoints.tensor_source import StoredSpec, TensorSource
+from tm_export.models.spec.registry import find_model
 
 TENSORS = {
     "a.weight": torch.arange(6, dtype=torch.float32).view(2, 3),

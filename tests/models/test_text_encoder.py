@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from transformers import T5Config, T5EncoderModel
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from tm_export.models.checkpoint import MissingKeys, UnexpectedKeys, assign_weights
+from tm_export.models.checkpoints.checkpoint import MissingKeys, UnexpectedKeys, assign_weights
 from tm_export.models.ondevice_sora.components import text_encoder_inputs
 from tm_export.models.ondevice_sora.config import TextEncoderConfig
-from tm_export.models.ondevice_sora.text_encoder import TextEncoder, position_buckets
+from tm_export.models.ondevice_sora.network.text_encoder import TextEncoder, position_buckets
 from tm_export.models.ondevice_sora.weights import TIED_TO_SHARED, open_text_encoder
 
 # Heads times head_dim is not the hidden size, and the text is longer than max_distance.

@@ -11,13 +11,18 @@ import torch
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 
-from tm_export.models.tinychart.connector import Connector
-from tm_export.models.tinychart.language_model import LanguageModel
+from tm_export.models.tinychart.network.connector import Connector
+from tm_export.models.tinychart.network.language_model import LanguageModel
+from tm_export.models.tinychart.network.vision_tower import VisionTower
 from tm_export.models.tinychart.tiny import WEIGHTS
-from tm_export.models.tinychart.tiny import answering_stage as answering_module
-from tm_export.models.tinychart.tiny import reading_stage as reading_module
-from tm_export.models.tinychart.tiny import relating_stage as relating_module
-from tm_export.models.tinychart.tiny.answering_stage import (
+from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
+from tm_export.models.tinychart.tokenizer import TOKENIZER
+from tm_export.models.training.results import write_networks
+from tm_export.models.training.stage import Stage, run_stage
+from tm_export.models.training.tinychart import answering_stage as answering_module
+from tm_export.models.training.tinychart import reading_stage as reading_module
+from tm_export.models.training.tinychart import relating_stage as relating_module
+from tm_export.models.training.tinychart.answering_stage import (
     ChartModel,
     answering_losses,
     batch_of,
@@ -25,8 +30,8 @@ from tm_export.models.tinychart.tiny.answering_stage import (
     random_batch,
     values_of_names,
 )
-from tm_export.models.tinychart.tiny.charts import chart_rng, draw, random_chart
-from tm_export.models.tinychart.tiny.dataset import (
+from tm_export.models.training.tinychart.charts import chart_rng, draw, random_chart
+from tm_export.models.training.tinychart.dataset import (
     BETWEEN,
     BLANK_DIGIT,
     CLASSES,
@@ -42,18 +47,13 @@ from tm_export.models.tinychart.tiny.dataset import (
     draw_small,
     pixels_of,
 )
-from tm_export.models.tinychart.tiny.greedy import write_greedily
-from tm_export.models.tinychart.tiny.held_out import held_out_questions
-from tm_export.models.tinychart.tiny.merge_rates import LOWER_RATES, features_at, random_rate, tokens_at
-from tm_export.models.tinychart.tiny.publish import trained_networks
-from tm_export.models.tinychart.tiny.questions import is_held_out, questions_of, table_question
-from tm_export.models.tinychart.tiny.reading_stage import Reader, reading_losses
-from tm_export.models.tinychart.tiny.relating_stage import Relater, relating_losses
-from tm_export.models.tinychart.tiny.sizes import LANGUAGE_MODEL, VISION_TOWER
-from tm_export.models.tinychart.tokenizer import TOKENIZER
-from tm_export.models.tinychart.vision_tower import VisionTower
-from tm_export.models.training_results import write_networks
-from tm_export.models.training_stage import Stage, run_stage
+from tm_export.models.training.tinychart.greedy import write_greedily
+from tm_export.models.training.tinychart.held_out import held_out_questions
+from tm_export.models.training.tinychart.merge_rates import LOWER_RATES, features_at, random_rate, tokens_at
+from tm_export.models.training.tinychart.publish import trained_networks
+from tm_export.models.training.tinychart.questions import is_held_out, questions_of, table_question
+from tm_export.models.training.tinychart.reading_stage import Reader, reading_losses
+from tm_export.models.training.tinychart.relating_stage import Relater, relating_losses
 
 
 @pytest.fixture(scope="module")

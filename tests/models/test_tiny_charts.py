@@ -10,14 +10,14 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from tm_export.models.tinychart.prompt import AFTER_QUESTION, BEFORE_PICTURE, SYSTEM
-from tm_export.models.tinychart.tiny import train_tokenizer as training
-from tm_export.models.tinychart.tiny.canvas import SIZE
-from tm_export.models.tinychart.tiny.charts import KINDS, NAMES, SCALES, Chart, chart_rng, draw, random_chart
-from tm_export.models.tinychart.tiny.draw_bars import BOTTOM, LEAST, PLOT_WIDTH, SERIES_GAP, column
-from tm_export.models.tinychart.tiny.phrasings import PHRASINGS
-from tm_export.models.tinychart.tiny.programs import answer_text
-from tm_export.models.tinychart.tiny.questions import Question, is_held_out, questions_of, table_question
-from tm_export.models.tinychart.tiny.train_tokenizer import TAGS, TEXT_END, VOCABULARY, train_tokenizer
+from tm_export.models.training.tinychart import train_tokenizer as training
+from tm_export.models.training.tinychart.canvas import SIZE
+from tm_export.models.training.tinychart.charts import KINDS, NAMES, SCALES, Chart, chart_rng, draw, random_chart
+from tm_export.models.training.tinychart.draw_bars import BOTTOM, LEAST, PLOT_WIDTH, SERIES_GAP, column
+from tm_export.models.training.tinychart.phrasings import PHRASINGS
+from tm_export.models.training.tinychart.programs import answer_text
+from tm_export.models.training.tinychart.questions import Question, is_held_out, questions_of, table_question
+from tm_export.models.training.tinychart.train_tokenizer import TAGS, TEXT_END, VOCABULARY, train_tokenizer
 
 SEEDS = st.integers(0, 10**6)
 LEGEND_END = 50  # the row above which squares in the legend have the bars' colours too

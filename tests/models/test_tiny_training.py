@@ -9,22 +9,22 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tm_export.models.ondevice_sora.config import SpatialVaeConfig, TemporalVaeConfig
-from tm_export.models.ondevice_sora.denoiser import Denoiser, GuidedDenoiser
-from tm_export.models.ondevice_sora.spatial_encoder import SpatialEncoder
-from tm_export.models.ondevice_sora.spatial_vae import VaeSpatial
-from tm_export.models.ondevice_sora.temporal_encoder import TemporalEncoder
-from tm_export.models.ondevice_sora.temporal_vae import VaeTemporal
-from tm_export.models.ondevice_sora.text_encoder import TextEncoder
-from tm_export.models.ondevice_sora.tiny import denoiser_stage, vae_stages
+from tm_export.models.ondevice_sora.network.denoiser import Denoiser, GuidedDenoiser
+from tm_export.models.ondevice_sora.network.spatial_encoder import SpatialEncoder
+from tm_export.models.ondevice_sora.network.spatial_vae import VaeSpatial
+from tm_export.models.ondevice_sora.network.temporal_encoder import TemporalEncoder
+from tm_export.models.ondevice_sora.network.temporal_vae import VaeTemporal
+from tm_export.models.ondevice_sora.network.text_encoder import TextEncoder
 from tm_export.models.ondevice_sora.tiny.captions import all_captions, training_captions, words
-from tm_export.models.ondevice_sora.tiny.denoiser_stage import TextToLatent
-from tm_export.models.ondevice_sora.tiny.publish import trained_networks
 from tm_export.models.ondevice_sora.tiny.sizes import DENOISER, SPATIAL_VAE, TEMPORAL_VAE, TEXT_ENCODER
-from tm_export.models.ondevice_sora.tiny.vae_stages import SpatialAutoencoder, TemporalAutoencoder
 from tm_export.models.ondevice_sora.tiny.words import build_tokenizer, encode_texts
-from tm_export.models.trained import trained
-from tm_export.models.training_results import write_networks
-from tm_export.models.training_stage import Losses, Stage, run_stage
+from tm_export.models.spec.trained import trained
+from tm_export.models.training.ondevice_sora import denoiser_stage, vae_stages
+from tm_export.models.training.ondevice_sora.denoiser_stage import TextToLatent
+from tm_export.models.training.ondevice_sora.publish import trained_networks
+from tm_export.models.training.ondevice_sora.vae_stages import SpatialAutoencoder, TemporalAutoencoder
+from tm_export.models.training.results import write_networks
+from tm_export.models.training.stage import Losses, Stage, run_stage
 
 SPATIAL = SpatialVaeConfig(channels=(8, 16, 24, 24), groups=4, frames=2, height=5, width=6)
 
@@ -193,6 +193,6 @@ def test_published_weights_are_what_the_stages_trained(tmp_path):
 
 
 def test_weights_that_the_repository_does_not_take_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("tm_export.models.training_results.MOST_BYTES", 10)
+    monkeypatch.setattr("tm_export.models.training.results.MOST_BYTES", 10)
     with pytest.raises(ValueError, match="take 18 bytes, and 10 are allowed"):
         write_networks({"a": {"b": torch.ones(9)}}, tmp_path, tmp_path / "out")

@@ -7,8 +7,8 @@ from tm_export.models.ondevice_sora.tiny.captions import (
     training_captions,
     words,
 )
-from tm_export.models.ondevice_sora.tiny.detector import Reading, read_video
-from tm_export.models.ondevice_sora.tiny.synthetic_videos import draw_video
+from tm_export.models.training.ondevice_sora.detector import Reading, read_video
+from tm_export.models.training.ondevice_sora.synthetic_videos import draw_video
 
 
 def draw_all(seed: int) -> list[tuple[Reading, torch.Tensor]]:

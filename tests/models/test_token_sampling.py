@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tm_export.models.tinychart.sampling import Sampling
+from tm_export.models.tinychart.network.sampling import Sampling
 
 LOGITS = st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=12, unique_by=lambda x: round(x, 2))
 

@@ -6,7 +6,7 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer
 
-from tm_export.models.checkpoint import CheckpointError
+from tm_export.models.checkpoints.checkpoint import CheckpointError
 from tm_export.models.ondevice_sora.tokenizer import synthetic_tokenizer, tokenizer_of_t5
 
 TEXTS = (

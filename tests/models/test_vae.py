@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from temporal_vae_reference import TemporalVaeReference
 from torch import nn
 
-from tm_export.models.checkpoint import assign_weights
+from tm_export.models.checkpoints.checkpoint import assign_weights
 from tm_export.models.ondevice_sora.config import SpatialVaeConfig, TemporalVaeConfig
-from tm_export.models.ondevice_sora.spatial_vae import VaeSpatial
-from tm_export.models.ondevice_sora.temporal_vae import VaeTemporal
+from tm_export.models.ondevice_sora.network.spatial_vae import VaeSpatial
+from tm_export.models.ondevice_sora.network.temporal_vae import VaeTemporal
 from tm_export.models.ondevice_sora.weights import open_vae_spatial, open_vae_temporal
 
 TEMPORAL = TemporalVaeConfig(channels=(2, 4, 4, 6), blocks_per_stage=2, groups=2, frames=2, height=3, width=2)

@@ -7,12 +7,12 @@ from safetensors.torch import save_file
 from siglip_reference import TowerReference
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from tm_export.models.checkpoint import WrongTensor
+from tm_export.models.checkpoints.checkpoint import WrongTensor
 from tm_export.models.merging.source import region_labels
 from tm_export.models.tinychart.config import VisionTowerConfig
-from tm_export.models.tinychart.position_table import enlarge_position_table
+from tm_export.models.tinychart.network.position_table import enlarge_position_table
+from tm_export.models.tinychart.network.vision_tower import VisionTower
 from tm_export.models.tinychart.presets import FULL
-from tm_export.models.tinychart.vision_tower import VisionTower
 from tm_export.models.tinychart.weights import load_vision_tower
 
 # 5×5 patches and two pixels that fill none: 25 → 21 → 17 → 13 tokens, all odd counts.

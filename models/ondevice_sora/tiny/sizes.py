@@ -9,6 +9,7 @@ from tm_export.models.ondevice_sora.config import (
     TextEncoderConfig,
 )
 
+FPS: Final = 8.0
 DENOISER: Final = DenoiserConfig(
     depth=4,
     hidden_size=128,

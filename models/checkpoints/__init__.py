@@ -1,0 +1,1 @@
+"""Checkpoints: opened, checked and written, a tensor at a time."""

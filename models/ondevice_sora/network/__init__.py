@@ -1,0 +1,1 @@
+"""On-device Sora's networks."""

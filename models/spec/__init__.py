@@ -1,0 +1,1 @@
+"""What a model states of itself, and where it is listed."""

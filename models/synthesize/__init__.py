@@ -1,0 +1,1 @@
+"""Checkpoints with the published keys, shapes and dtypes, and random values."""

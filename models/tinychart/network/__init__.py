@@ -1,0 +1,1 @@
+"""TinyChart's networks."""

@@ -1,0 +1,1 @@
+"""How `ondevice-sora-tiny` was trained."""

@@ -1,0 +1,1 @@
+"""How `tinychart-tiny` was trained."""
