@@ -33,36 +33,26 @@ from hypothesis import Phase, settings
 from mutants import Mutant, codes, mutants_of, with_first_statement
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-RULES: Final = ("raise_best", "raise_gather", "raise_indexing", "raise_order", "raise_pairs", "raise_scatter")
-ONE_BY_ONE: Final = "operators/test_rules_one_by_one.py"
+RAISING: Final = ("raise_best", "raise_gather", "raise_indexing", "raise_order", "raise_pairs", "raise_scatter")
+ONE_BY_ONE: Final = "rules_one_by_one"
 TESTS: Final[Mapping[str, Sequence[str]]] = {
-    "exporters/targets/executorch/xnnpack/": ("exporters/test_xnnpack_rules.py", ONE_BY_ONE),
-    "exporters/targets/coreml/": ("exporters/test_coreml_rules.py", "exporters/test_coreml_border.py", ONE_BY_ONE),
-    "exporters/targets/shared/": (
-        *(f"exporters/test_{name}.py" for name in ("integers", "executorch_rules", "onnx_rules", "xnnpack_rules")),
-        ONE_BY_ONE,
-    ),
-    "exporters/merging/raising/": (
-        *(f"exporters/test_{rule}.py" for rule in RULES),
-        *(f"exporters/test_{name}.py" for name in ("uniform", "bounds", "distinct")),
-        ONE_BY_ONE,
-    ),
-    "exporters/capture/normalise/": ("exporters/test_normalise.py", ONE_BY_ONE),
-    "exporters/capture/capacity/": ("exporters/test_capacity.py",),
-    "exporters/capture/counts/": ("exporters/test_counts.py",),
-    "exporters/lowering/": (
-        *(f"exporters/test_{name}.py" for name in ("lowering_forms", "forms_read_twice", "distinct", "bounds")),
-        "exporters/test_rule_programs.py",
-    ),
-    "exporters/partition/search.py": ("exporters/test_partition.py",),
-    "exporters/convert/convert.py": tuple(f"exporters/test_{name}.py" for name in ("resume", "template", "jobs")),
-    "exporters/reference/": ("exporters/test_parity.py", "exporters/test_eager.py", "exporters/test_planted_faults.py"),
-    "exporters/verify/": ("exporters/test_parity.py", "exporters/test_eager.py", "exporters/test_planted_faults.py"),
+    "exporters/targets/executorch/xnnpack/": ("xnnpack_rules", ONE_BY_ONE),
+    "exporters/targets/coreml/": ("coreml_rules", "coreml_border", ONE_BY_ONE),
+    "exporters/targets/shared/": ("integers", "executorch_rules", "onnx_rules", "xnnpack_rules", ONE_BY_ONE),
+    "exporters/merging/raising/": (*RAISING, "uniform", "bounds", "distinct", ONE_BY_ONE),
+    "exporters/capture/normalise/": ("normalise", ONE_BY_ONE),
+    "exporters/capture/capacity/": ("capacity",),
+    "exporters/capture/counts/": ("counts",),
+    "exporters/lowering/": ("lowering_forms", "forms_read_twice", "distinct", "bounds", "rule_programs"),
+    "exporters/partition/search.py": ("partition",),
+    "exporters/convert/convert.py": ("resume", "template", "jobs"),
+    "exporters/reference/": ("parity", "eager", "planted_faults"),
+    "exporters/verify/": ("parity", "eager", "planted_faults"),
     "runtime/engines/coreml_reference/": (
-        *(f"runtime/test_coreml_reference_{name}.py" for name in ("engine", "readings", "mil_ops", "torch_ops")),
+        *(f"coreml_reference_{name}" for name in ("engine", "readings", "mil_ops", "torch_ops")),
     ),
 }
-"""Which tests a file's mutants are given, by the beginning of its path: the first that fits."""
+"""Which files of tests a file's mutants are given, by the beginning of its path: the first that fits."""
 SLACK_S: Final = 20.0
 
 
@@ -118,7 +108,8 @@ def _journal(path: Path) -> dict[str, str]:
 
 def _tried(files: Sequence[str], mutants: Sequence[Mutant]) -> Iterator[tuple[str, str, float]]:
     """Each mutant's name, verdict and time. The tests are imported here, so that every fork has them."""
-    paths = [f"tests/{file}" for file in files if (ROOT / "tests" / file).exists()]
+    paths = [str(path) for name in files for path in sorted((ROOT / "tests").rglob(f"test_{name}.py"))]
+    assert len(paths) == len(files), f"one file for each of {files}: {paths}"
     for file in {mutant.file for mutant in mutants}:
         importlib.import_module("tm_export." + file.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
     if _pytest("--collect-only", *paths) != 0:

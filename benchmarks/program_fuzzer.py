@@ -33,7 +33,7 @@ from typing import Any, Final, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.runtime.hostile_programs import HOSTILE, text_of
+from tests.support.hostile_programs import HOSTILE, text_of
 from tm_export.runtime.apps.charts.programs.errors import ProgramFailed, ProgramRefused
 from tm_export.runtime.apps.charts.programs.methods import METHOD_NAMES
 from tm_export.runtime.apps.charts.programs.numpy_functions import NUMPY_FUNCTIONS

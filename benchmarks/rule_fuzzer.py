@@ -6,7 +6,7 @@
 
 A program that PyTorch itself refuses is none. The others are captured, raised and lowered in every form of every
 target, and run on the inputs that they were captured with and on others; the oracle is the program's own text. The
-programs are those of tests/exporters/rule_programs.py, which the tests draw a few of.
+programs are those of tests/support/rule_programs.py, which the tests draw a few of.
 
 Prints how many programs of each rule there were, and of each kind of failure the smallest program; the exit code is 1
 if there was any.
@@ -28,11 +28,10 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "exporters"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rule_oracle import Refused, differences, expected_of, exported_differences
-from rule_programs import PROGRAMS, RuleProgram
-
+from tests.support.rule_oracle import Refused, differences, expected_of, exported_differences
+from tests.support.rule_programs import PROGRAMS, RuleProgram
 from tm_export.exporters.targets.base import target_names
 
 BATCH = 25
