@@ -30,8 +30,8 @@ from tm_export.exporters.lowering.cost import Effort, effort
 from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.merging.work import Work
 from tm_export.exporters.options import ExportOptions, MergeLowering
-from tm_export.exporters.partition.describe import tensor_specs
 from tm_export.exporters.targets.base import Function, Signature, Target, find_target
+from tm_export.exporters.targets.specs import tensor_specs
 from tm_export.models.merging.bipartite import match_bipartite, merge
 from tm_export.runtime.engines import engines_for
 from tm_export.runtime.manifest import Variant

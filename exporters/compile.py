@@ -22,7 +22,6 @@ from tm_export.exporters.convert.journal import Journal
 from tm_export.exporters.convert.worker import warm_up
 from tm_export.exporters.errors import UsageError
 from tm_export.exporters.options import Effort, ExportOptions
-from tm_export.exporters.partition.describe import merge_sites
 from tm_export.exporters.partition.prepare import Prepared, prepare
 from tm_export.exporters.record.progress import Progress
 from tm_export.exporters.record.records import (
@@ -33,6 +32,7 @@ from tm_export.exporters.record.records import (
     ReferenceRecord,
     WideningRecord,
 )
+from tm_export.exporters.report.merges import merge_sites
 from tm_export.exporters.report.page import Picture
 from tm_export.exporters.report.pictures import region_pictures
 from tm_export.exporters.source.model_source import ComponentSource, ModelSource

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tm_export.exporters.convert.convert import block_name, signature_of_piece
 from tm_export.exporters.graph.liveness import user_inputs
-from tm_export.exporters.graph.retrace import arguments, value_of
-from tm_export.exporters.partition.describe import tensor_specs
+from tm_export.exporters.graph.nodes import arguments, value_of
+from tm_export.exporters.partition.names import block_name, signature_of_piece
 from tm_export.exporters.partition.prepare import Prepared
 from tm_export.exporters.targets.base import Target
+from tm_export.exporters.targets.specs import tensor_specs
 from tm_export.runtime import manifest
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import fx
 
 from tm_export.exporters.graph.arguments import bound_arguments
-from tm_export.exporters.graph.retrace import Values, value_of
+from tm_export.exporters.graph.nodes import value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 
 aten = torch.ops.aten

@@ -172,7 +172,7 @@ def _plan(request: Request, source: ModelSource, progress: Progress) -> Mapping[
     from tm_export.exporters.bundle.bundle import bundle_path
     from tm_export.exporters.cli.tables import blocks_table, merges_table
     from tm_export.exporters.compile import plan
-    from tm_export.exporters.convert.convert import block_name
+    from tm_export.exporters.partition.names import block_name
     from tm_export.exporters.targets.base import find_target
 
     def plan_for(name: str) -> Mapping[str, Any]:

@@ -24,11 +24,12 @@ from tm_export.exporters.graph.tensors import is_fake, probe_tensor, tensors_of,
 from tm_export.exporters.lowering.choose import lower_merges
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.partition.cut import BlockPieces
+from tm_export.exporters.partition.names import block_name, signature_of_piece
 from tm_export.exporters.partition.prepare import Prepared
 from tm_export.exporters.record.progress import Progress, counted
 from tm_export.exporters.record.records import StageRecord
 from tm_export.exporters.record.stopwatch import Stopwatch
-from tm_export.exporters.targets.base import Function, Legalized, Signature, Target
+from tm_export.exporters.targets.base import Function, Legalized, Target
 from tm_export.exporters.targets.tool_versions import tool_versions
 from tm_export.exporters.weights.readers import block_weights, fingerprint_of
 from tm_export.runtime.engines.heap import give_back_free_memory
@@ -132,19 +133,6 @@ def lower(program: ExportedProgram, target: Target, options: ExportOptions) -> L
     program = retrace(program, lambda _node, _values: KEEP)  # a piece's inputs have strides of their own
     half = target.precision(options) == "fp16"
     return target.legalize(lower_merges(program, target.costs(options), options, half=half), options)
-
-
-def block_name(index: int, count: int) -> str:
-    """What a block is called: its number, in digits enough for all."""
-    return f"{index:0{max(2, len(str(count - 1)))}d}"
-
-
-def signature_of_piece(prepared: Prepared, block: BlockPieces, variant: str) -> Signature:
-    """Names of a piece's inputs and outputs in its artifact: public ones for a component that is one block."""
-    if len(prepared.blocks) == 1:
-        return prepared.signature
-    piece = block.pieces[variant]
-    return Signature(tuple(f"x{i}" for i in range(len(piece.reads))), tuple(f"y{i}" for i in range(len(piece.writes))))
 
 
 def weights_of(prepared: Prepared, block: BlockPieces) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch._ops import OpOverload
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
 from tm_export.exporters.graph.constants import constant_of
 from tm_export.exporters.graph.dialect import BEST, GATHER_ROWS, ORDER, SCATTER_ROWS
-from tm_export.exporters.graph.retrace import value_of
+from tm_export.exporters.graph.nodes import value_of
 
 aten = torch.ops.aten
 

@@ -21,17 +21,9 @@ from torch.export.graph_signature import CustomObjArgument, InputKind, InputSpec
 
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.graph.arguments import bound_arguments
+from tm_export.exporters.graph.nodes import arguments, fake_mode_of, is_float, placeholders_of, value_of
 from tm_export.exporters.graph.recipe import Step, step_of
-from tm_export.exporters.graph.retrace import (
-    KEEP,
-    arguments,
-    fake_mode_of,
-    is_float,
-    placeholders_of,
-    retrace,
-    value_of,
-    with_graph,
-)
+from tm_export.exporters.graph.retrace import KEEP, retrace, with_graph
 from tm_export.exporters.graph.user_line import source_line
 
 MAX_ELEMENTS = 1 << 24

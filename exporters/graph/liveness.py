@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from tm_export.exporters.graph.retrace import placeholders_of
+from tm_export.exporters.graph.nodes import placeholders_of
 
 TAKE_ROWS: Final = frozenset({torch.ops.aten.embedding.default, torch.ops.aten.index_select.default})
 """What reads a table's rows and not the table."""

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from tm_export.exporters.graph.retrace import arguments, value_of
+from tm_export.exporters.graph.nodes import arguments, value_of
 from tm_export.exporters.graph.token_axis import Axis, einsum_letters
 
 aten = torch.ops.aten

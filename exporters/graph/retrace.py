@@ -10,17 +10,15 @@ operator, arguments and inputs as before: PyTorch takes milliseconds to derive o
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import torch
 import torch.fx.traceback as fx_traceback
 import torch.utils._pytree as pytree
 from torch import Tensor, fx
-from torch._guards import detect_fake_mode
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram, ModuleCallEntry
 from torch.export.graph_signature import (
     ExportGraphSignature,
@@ -37,7 +35,7 @@ from torch.fx.experimental.proxy_tensor import (
 )
 
 import tm_export.exporters.graph.torch_patches  # noqa: F401  # for all passes, PyTorch's own among them
-from tm_export.exporters.graph.arguments import bound_arguments, from_front
+from tm_export.exporters.graph.nodes import arguments, fake_mode_of, placeholders_of, value_of
 
 _DERIVATION: Final = "derivation"
 """Key, among a node's notes, of what its value follows from."""
@@ -239,70 +237,3 @@ def _call_graph(program: ExportedProgram, outputs: int) -> list[ModuleCallEntry]
     flat = pytree.tree_structure(tuple(range(outputs)))
     signature = replace(root.signature, out_spec=flat)
     return [ModuleCallEntry(root.fqn, signature)]
-
-
-def placeholders_of(graph: fx.Graph) -> list[fx.Node]:
-    """The graph's inputs, in order: parameters, buffers, constants, then what the user gives."""
-    return [node for node in graph.nodes if node.op == "placeholder"]
-
-
-def fake_mode_of(program: ExportedProgram) -> FakeTensorMode:
-    """The mode in which the program's example values live."""
-    mode = detect_fake_mode([node.meta["val"] for node in placeholders_of(program.graph)])
-    assert mode is not None, "a captured program has inputs"
-    return mode
-
-
-def value_of(node: fx.Node) -> Tensor:
-    """The fake tensor that stands for the node's value: its shape and dtype."""
-    value = node.meta["val"]
-    assert isinstance(value, Tensor), node
-    return value
-
-
-def arguments(node: fx.Node) -> tuple[Any, ...]:
-    """The node's positional arguments as they were written, for operators of ours and for calls that are copied.
-
-    What an argument means by its name is read with `bound_arguments`.
-    """
-    return node.args
-
-
-def keywords(node: fx.Node) -> dict[str, Any]:
-    """The node's keyword arguments."""
-    return dict(node.kwargs)
-
-
-def operator_of(node: fx.Node) -> Callable[..., Any]:
-    """What the node calls."""
-    assert callable(node.target)
-    return node.target
-
-
-@dataclass(frozen=True)
-class SliceOf:
-    """A slice along one dimension: the tensor it is cut from, and the bounds, counted from the front."""
-
-    source: fx.Node
-    dim: int
-    start: int
-    end: int
-    step: int
-
-    def __len__(self) -> int:
-        return len(range(self.start, self.end, self.step))
-
-
-def slice_of(node: fx.Node) -> SliceOf:
-    """Read the arguments of a slice: bounds are counted from the front, and within the tensor."""
-    given = bound_arguments(node)
-    shape = value_of(given["self"]).shape
-    dim = from_front(given["dim"], len(shape))
-    start, end, step = slice(given["start"], given["end"], given["step"]).indices(shape[dim])
-    return SliceOf(given["self"], dim, start, max(start, end), step)
-
-
-def is_float(node: fx.Node) -> bool:
-    """Whether the node's value is a tensor of floating-point numbers."""
-    value = node.meta.get("val")
-    return isinstance(value, Tensor) and value.is_floating_point()

@@ -9,7 +9,8 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
-from tm_export.exporters.graph.retrace import KEEP, Values, arguments, retrace, value_of
+from tm_export.exporters.graph.nodes import arguments, value_of
+from tm_export.exporters.graph.retrace import KEEP, Values, retrace
 
 aten = torch.ops.aten
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
 from tm_export.exporters.graph.dialect import BEST, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
-from tm_export.exporters.graph.retrace import value_of
+from tm_export.exporters.graph.nodes import value_of
 
 aten = torch.ops.aten
 

@@ -13,7 +13,7 @@ from torch import fx
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
 from tm_export.exporters.graph.constants import constant_of
 from tm_export.exporters.graph.dialect import GATHER_ROWS, ORDER
-from tm_export.exporters.graph.retrace import SliceOf, slice_of, value_of
+from tm_export.exporters.graph.nodes import SliceOf, slice_of, value_of
 
 aten = torch.ops.aten
 

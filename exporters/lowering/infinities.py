@@ -11,7 +11,7 @@ import torch.utils._pytree as pytree
 from torch import fx
 
 from tm_export.exporters.graph.constants import constant_of
-from tm_export.exporters.graph.retrace import arguments, is_float
+from tm_export.exporters.graph.nodes import arguments, is_float
 
 aten = torch.ops.aten
 

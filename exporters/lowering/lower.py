@@ -15,7 +15,8 @@ from tm_export.exporters.graph.arguments import bound_arguments, from_front
 from tm_export.exporters.graph.bounds import bounds_of, exact_range
 from tm_export.exporters.graph.constants import constant_of
 from tm_export.exporters.graph.dialect import BEST, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
-from tm_export.exporters.graph.retrace import SliceOf, Values, arguments, is_float, retrace, slice_of, value_of
+from tm_export.exporters.graph.nodes import SliceOf, arguments, is_float, slice_of, value_of
+from tm_export.exporters.graph.retrace import Values, retrace
 from tm_export.exporters.graph.simplify import simplified
 from tm_export.exporters.lowering.distinct import is_distinct
 from tm_export.exporters.lowering.form import Form

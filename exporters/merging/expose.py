@@ -7,7 +7,8 @@ import copy
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind, OutputSpec, TensorArgument
 
-from tm_export.exporters.graph.retrace import arguments, with_graph
+from tm_export.exporters.graph.nodes import arguments
+from tm_export.exporters.graph.retrace import with_graph
 from tm_export.exporters.merging.sites import decisions_of
 
 

@@ -12,7 +12,7 @@ from torch import fx
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
 from tm_export.exporters.graph.constants import constant_of
 from tm_export.exporters.graph.dialect import DECISIONS, GATHER_ROWS, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
-from tm_export.exporters.graph.retrace import arguments, is_float, slice_of, value_of
+from tm_export.exporters.graph.nodes import arguments, is_float, slice_of, value_of
 from tm_export.exporters.graph.token_axis import Axis, axes_behind, einsum_letters
 
 aten = torch.ops.aten

@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from tm_export.exporters.graph.arguments import bound_arguments
 from tm_export.exporters.graph.constants import constant_of
 from tm_export.exporters.graph.dialect import BEST, DECISIONS, GATHER_ROWS, ORDER, PAIR_MEAN, PAIR_REPEAT, SCATTER_ROWS
-from tm_export.exporters.graph.retrace import arguments, is_float, value_of
+from tm_export.exporters.graph.nodes import arguments, is_float, value_of
 from tm_export.exporters.graph.user_line import source_line
 from tm_export.exporters.merging.moves import (
     PRODUCTS,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from tm_export.exporters.graph.dialect import BEST, ORDER, PAIR_MEAN, PAIR_REPEAT
-from tm_export.exporters.graph.retrace import arguments, value_of
+from tm_export.exporters.graph.nodes import arguments, value_of
 
 
 @dataclass(frozen=True)

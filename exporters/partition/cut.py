@@ -24,7 +24,8 @@ from torch.export.graph_signature import (
 
 from tm_export.exporters.graph.constants import constant_of
 from tm_export.exporters.graph.liveness import user_inputs, weight_keys
-from tm_export.exporters.graph.retrace import CAPTURED, arguments, value_of
+from tm_export.exporters.graph.nodes import arguments, value_of
+from tm_export.exporters.graph.retrace import CAPTURED
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,14 @@ from tm_export.exporters.capture.normalise.interface import as_artifact, interfa
 from tm_export.exporters.capture.normalise.widths import Widening, widening_of
 from tm_export.exporters.errors import ConversionRefused, UsageError
 from tm_export.exporters.graph.liveness import liveness_of, weight_bytes, weight_keys
-from tm_export.exporters.graph.retrace import note_captured, value_of
+from tm_export.exporters.graph.nodes import value_of
+from tm_export.exporters.graph.retrace import note_captured
 from tm_export.exporters.graph.tensors import tensors_of
 from tm_export.exporters.merging.raise_merges import Raised, raise_merges
 from tm_export.exporters.options import Capacities, ExportOptions
 from tm_export.exporters.partition.cut import BlockPieces, cut, outputs_of, whole, with_own_outputs
-from tm_export.exporters.partition.describe import signature_of
 from tm_export.exporters.partition.search import Need, partition
+from tm_export.exporters.partition.signature import signature_of
 from tm_export.exporters.record.progress import Progress
 from tm_export.exporters.record.records import ParityRecord, StageRecord
 from tm_export.exporters.record.stopwatch import Stopwatch

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from tm_export.exporters.graph.liveness import weight_keys
-from tm_export.exporters.graph.retrace import operator_of, value_of
+from tm_export.exporters.graph.nodes import operator_of, value_of
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.graph.dialect import GATHER_ROWS, SCATTER_ROWS
-from tm_export.exporters.graph.retrace import arguments, slice_of, value_of
+from tm_export.exporters.graph.nodes import arguments, slice_of, value_of
 from tm_export.exporters.merging.raise_merges import Raised
 from tm_export.exporters.merging.sites import decided_origins
 from tm_export.exporters.reference.replay import flat_inputs

@@ -13,7 +13,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputSpec, OutputKind, OutputSpec, TensorArgument
 
 from tm_export.exporters.errors import ConversionRefused
-from tm_export.exporters.graph.retrace import placeholders_of, with_graph
+from tm_export.exporters.graph.nodes import placeholders_of
+from tm_export.exporters.graph.retrace import with_graph
 from tm_export.exporters.graph.user_line import source_line
 from tm_export.exporters.options import ExportOptions
 from tm_export.exporters.targets.base import Function, Signature, Target, UnlocatedRefusal

@@ -13,15 +13,15 @@ from torch.export import ExportedProgram
 
 from tm_export.exporters.convert.worker import save_block, start_emission
 from tm_export.exporters.errors import ConversionRefused
-from tm_export.exporters.graph.retrace import arguments, value_of
+from tm_export.exporters.graph.nodes import arguments, value_of
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.partition.describe import as_declared, tensor_specs
 from tm_export.exporters.record.records import ParityRecord
 from tm_export.exporters.reference.cases import Case
 from tm_export.exporters.reference.gates import Gate
 from tm_export.exporters.reference.parity import Subject, check_parity
 from tm_export.exporters.reference.replay import run_lowered
 from tm_export.exporters.targets.base import Function, Signature, Target
+from tm_export.exporters.targets.specs import as_declared, tensor_specs
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_to_verify
 from tm_export.runtime.engines.base import Engine, EngineError

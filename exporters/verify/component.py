@@ -16,7 +16,6 @@ from tm_export.exporters.graph.tensors import with_tensors
 from tm_export.exporters.merging.expose import expose_decisions
 from tm_export.exporters.merging.sites import decisions_of
 from tm_export.exporters.options import ExportOptions, Extent
-from tm_export.exporters.partition.describe import write_golden
 from tm_export.exporters.partition.prepare import Prepared
 from tm_export.exporters.record.progress import Progress, counted
 from tm_export.exporters.record.records import ParityRecord, PlacementRecord, StageRecord
@@ -36,6 +35,7 @@ from tm_export.exporters.verify.artifact import (
     emit_probe,
     run_artifact,
 )
+from tm_export.exporters.verify.golden import write_golden
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_to_verify
 from tm_export.runtime.engines.base import Engine

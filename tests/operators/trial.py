@@ -21,11 +21,11 @@ from tm_export.exporters.convert.convert import lower
 from tm_export.exporters.errors import ExportError
 from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.partition.describe import as_declared, tensor_specs
 from tm_export.exporters.reference.gates import gate_for
 from tm_export.exporters.reference.replay import replay
 from tm_export.exporters.targets.base import Function, Signature, Target
 from tm_export.exporters.targets.culprit import emit_or_name
+from tm_export.exporters.targets.specs import as_declared, tensor_specs
 from tm_export.exporters.verify.artifact import run_artifact, run_lowered
 from tm_export.runtime import manifest
 from tm_export.runtime.engines import engines_for

@@ -12,10 +12,10 @@ from torch.export import ExportedProgram
 
 from tests.support.programs import emit_one, program_of
 from tm_export.exporters.capture.normalise import normalise
-from tm_export.exporters.graph.retrace import arguments, value_of
+from tm_export.exporters.graph.nodes import arguments, value_of
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.partition.describe import as_declared
 from tm_export.exporters.targets.base import Signature, find_target
+from tm_export.exporters.targets.specs import as_declared
 from tm_export.runtime.engines.coreml_reference import CoreMLReferenceEngine
 
 TARGET: Final = find_target("coreml")

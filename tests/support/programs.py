@@ -13,9 +13,9 @@ from tm_export.exporters.graph.rule import Firing, apply_rules
 from tm_export.exporters.graph.simplify import simplify
 from tm_export.exporters.merging.raising import RAISING
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.partition.describe import tensor_specs
 from tm_export.exporters.reference.replay import replay
 from tm_export.exporters.targets.base import Function, Signature, Target
+from tm_export.exporters.targets.specs import tensor_specs
 from tm_export.runtime.manifest import TensorSpec, Variant
 
 

@@ -38,7 +38,8 @@ from tm_export.exporters.capture.capacity.returned import Room
 from tm_export.exporters.capture.capacity.step import Handler, Step
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.graph.decompose import decompose
-from tm_export.exporters.graph.retrace import KEEP, Values, arguments, operator_of, retrace, value_of
+from tm_export.exporters.graph.nodes import arguments, operator_of, value_of
+from tm_export.exporters.graph.retrace import KEEP, Values, retrace
 from tm_export.exporters.graph.user_line import source_line
 
 _HANDLERS: Final[Mapping[Any, Handler]] = {**MOVING, **REDUCING, **MULTIPLYING, **INDEXING}

@@ -19,7 +19,7 @@ from tm_export.exporters.capture.capacity.places import (
     united,
 )
 from tm_export.exporters.capture.capacity.step import Handler, Made, Step, each_of, like, lowest
-from tm_export.exporters.graph.retrace import value_of
+from tm_export.exporters.graph.nodes import value_of
 
 aten = torch.ops.aten
 

@@ -21,7 +21,7 @@ from tm_export.exporters.capture.capacity.places import (
 )
 from tm_export.exporters.capture.capacity.step import Handler, Made, Step, each_of, highest, lowest
 from tm_export.exporters.graph.arguments import from_front
-from tm_export.exporters.graph.retrace import value_of
+from tm_export.exporters.graph.nodes import value_of
 
 aten = torch.ops.aten
 

@@ -13,7 +13,8 @@ from torch import Tensor, fx
 from tm_export.exporters.capture.capacity.places import Carried, along, known, united, varying
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
-from tm_export.exporters.graph.retrace import KEEP, Values, value_of
+from tm_export.exporters.graph.nodes import value_of
+from tm_export.exporters.graph.retrace import KEEP, Values
 from tm_export.exporters.graph.user_line import source_line
 
 

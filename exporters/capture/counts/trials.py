@@ -26,7 +26,7 @@ from torch.export.graph_signature import InputKind
 
 from tm_export.exporters.capture.counts.claims import Claim, claims_of
 from tm_export.exporters.capture.counts.guarantees import GUARANTEES, SHAPE_ONLY, UNKNOWN, Permutations
-from tm_export.exporters.graph.retrace import placeholders_of
+from tm_export.exporters.graph.nodes import placeholders_of
 
 _ROTATIONS: Final = 1024
 _DRAWS: Final = 48

@@ -19,7 +19,8 @@ from torch.export import ExportedProgram
 from tm_export.exporters.capture.normalise.stored import with_stored
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.graph.arguments import bound_arguments
-from tm_export.exporters.graph.retrace import KEEP, Values, arguments, operator_of, retrace
+from tm_export.exporters.graph.nodes import arguments, operator_of
+from tm_export.exporters.graph.retrace import KEEP, Values, retrace
 from tm_export.exporters.graph.user_line import source_line
 
 aten = torch.ops.aten

@@ -14,7 +14,7 @@ from torch.export.graph_signature import OutputKind
 
 from tm_export.exporters.capture.normalise.widths import widened
 from tm_export.exporters.errors import ConversionRefused
-from tm_export.exporters.graph.retrace import arguments
+from tm_export.exporters.graph.nodes import arguments
 from tm_export.exporters.source.model_source import ComponentSource, StateName
 from tm_export.exporters.source.wrapped import wrapping
 

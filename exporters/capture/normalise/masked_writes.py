@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.graph.arguments import bound_arguments
-from tm_export.exporters.graph.retrace import Values, value_of
+from tm_export.exporters.graph.nodes import value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 
 aten = torch.ops.aten

@@ -9,7 +9,8 @@ from dataclasses import replace
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputSpec, TensorArgument
 
-from tm_export.exporters.graph.retrace import placeholders_of, with_graph
+from tm_export.exporters.graph.nodes import placeholders_of
+from tm_export.exporters.graph.retrace import with_graph
 
 
 def rename_inputs(program: ExportedProgram) -> ExportedProgram:

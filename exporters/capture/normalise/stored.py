@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from tm_export.exporters.graph.constants import constant_of
-from tm_export.exporters.graph.retrace import fake_mode_of, placeholders_of
+from tm_export.exporters.graph.nodes import fake_mode_of, placeholders_of
 
 
 def with_stored(

@@ -15,7 +15,8 @@ from tm_export.exporters.graph.arguments import bound_arguments, from_front
 from tm_export.exporters.graph.bounds import bounds_of
 from tm_export.exporters.graph.constants import constant_of
 from tm_export.exporters.graph.dialect import gather_rows, scatter_rows
-from tm_export.exporters.graph.retrace import Values, value_of
+from tm_export.exporters.graph.nodes import value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 from tm_export.exporters.merging.raising.rows import as_index, as_rows
 

@@ -10,7 +10,8 @@ from torch import fx
 
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
 from tm_export.exporters.graph.dialect import pair_mean, pair_repeat
-from tm_export.exporters.graph.retrace import Values, is_float, slice_of, value_of
+from tm_export.exporters.graph.nodes import is_float, slice_of, value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 from tm_export.exporters.merging.raising.rows import as_rows
 

@@ -11,7 +11,8 @@ from torch import fx
 
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
 from tm_export.exporters.graph.dialect import REDUCTIONS, scatter_rows
-from tm_export.exporters.graph.retrace import Values, value_of
+from tm_export.exporters.graph.nodes import value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 from tm_export.exporters.merging.raising.rows import (
     RowIndex,

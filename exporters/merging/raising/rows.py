@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from tm_export.exporters.graph.retrace import Values, value_of
+from tm_export.exporters.graph.nodes import value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.merging.raising.uniform import Narrowed, narrow
 
 

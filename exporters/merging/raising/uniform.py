@@ -14,7 +14,8 @@ from torch import Tensor, fx
 
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
 from tm_export.exporters.graph.constants import constant_of
-from tm_export.exporters.graph.retrace import Values, arguments, operator_of, value_of
+from tm_export.exporters.graph.nodes import arguments, operator_of, value_of
+from tm_export.exporters.graph.retrace import Values
 
 Narrowed = Callable[[Values], Tensor]
 """Computes a tensor that has size 1 along the dimension in question, from the values of the graph."""

@@ -10,16 +10,8 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputSpec, TensorArgument
 
-from tm_export.exporters.graph.retrace import (
-    KEEP,
-    Values,
-    arguments,
-    fake_mode_of,
-    placeholders_of,
-    retrace,
-    value_of,
-    with_graph,
-)
+from tm_export.exporters.graph.nodes import arguments, fake_mode_of, placeholders_of, value_of
+from tm_export.exporters.graph.retrace import KEEP, Values, retrace, with_graph
 
 LEAST_RANK: Final = 1
 """Core ML takes no single numbers, but arrays that hold one."""

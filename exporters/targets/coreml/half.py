@@ -10,7 +10,8 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from tm_export.exporters.graph.retrace import is_float, with_graph
+from tm_export.exporters.graph.nodes import is_float
+from tm_export.exporters.graph.retrace import with_graph
 
 _LARGEST: Final = torch.finfo(torch.float16).max
 _HIDDEN: Final = _LARGEST / 4

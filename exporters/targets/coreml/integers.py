@@ -11,7 +11,8 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from tm_export.exporters.graph.arguments import bound_arguments
-from tm_export.exporters.graph.retrace import KEEP, Values, retrace, value_of
+from tm_export.exporters.graph.nodes import value_of
+from tm_export.exporters.graph.retrace import KEEP, Values, retrace
 from tm_export.exporters.graph.simplify import simplified
 
 _NARROW: Final = frozenset({torch.uint8, torch.int8, torch.int16, torch.uint16})

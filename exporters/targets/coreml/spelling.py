@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, fx
 
-from tm_export.exporters.graph.retrace import Values, arguments, keywords, value_of
+from tm_export.exporters.graph.nodes import arguments, keywords, value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 
 aten = torch.ops.aten

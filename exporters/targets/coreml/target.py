@@ -22,8 +22,8 @@ from torch.export import ExportedProgram
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.graph.constants import fold_weights
 from tm_export.exporters.graph.decompose import decompose
+from tm_export.exporters.graph.nodes import arguments, is_float, value_of
 from tm_export.exporters.graph.recipe import Recipe
-from tm_export.exporters.graph.retrace import arguments, is_float, value_of
 from tm_export.exporters.graph.rule import No, Rule, apply_rules
 from tm_export.exporters.graph.user_line import source_line
 from tm_export.exporters.lowering.cost import COREML, COREML_HALF, CostModel

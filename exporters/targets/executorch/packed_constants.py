@@ -21,7 +21,7 @@ from torch.export.graph_signature import InputKind
 
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.graph.constants import add_constants
-from tm_export.exporters.graph.retrace import placeholders_of
+from tm_export.exporters.graph.nodes import placeholders_of
 from tm_export.exporters.graph.user_line import source_line
 
 _WEIGHT: Final = {"linear": (1, 2), "conv": (1, 2), "mm": (1,), "bmm": (1,), "matmul": (1,), "addmm": (0, 2)}

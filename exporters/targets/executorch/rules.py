@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from tm_export.exporters.graph.retrace import value_of
+from tm_export.exporters.graph.nodes import value_of
 from tm_export.exporters.graph.written_out import WrittenOut
 from tm_export.exporters.targets.shared.functions import FORMULAS, hardswish, rounded_to
 from tm_export.exporters.targets.shared.integers import SHIFTS

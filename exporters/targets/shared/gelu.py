@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from tm_export.exporters.graph.retrace import Values, arguments
+from tm_export.exporters.graph.nodes import arguments
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 
 aten = torch.ops.aten

@@ -7,7 +7,7 @@ import torch
 from torch import fx
 
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
-from tm_export.exporters.graph.retrace import slice_of
+from tm_export.exporters.graph.nodes import slice_of
 
 aten = torch.ops.aten
 

@@ -11,7 +11,7 @@ from tests.support.programs import nodes_of, operators, program_of, run
 from tm_export.exporters.capture.capture import capture
 from tm_export.exporters.graph import constants
 from tm_export.exporters.graph.constants import add_constants, constant_of, fold_weights, lift_scalars
-from tm_export.exporters.graph.retrace import placeholders_of
+from tm_export.exporters.graph.nodes import placeholders_of
 
 X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
 

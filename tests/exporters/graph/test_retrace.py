@@ -9,7 +9,8 @@ from torch.export import ExportedProgram
 
 from tests.zoo import ZOO
 from tm_export.exporters.capture.capture import capture
-from tm_export.exporters.graph.retrace import KEEP, fake_mode_of, placeholders_of, retrace
+from tm_export.exporters.graph.nodes import fake_mode_of, placeholders_of
+from tm_export.exporters.graph.retrace import KEEP, retrace
 from tm_export.exporters.lowering.choose import lower_merges
 from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.support.programs import nodes_of, operators, raised, refusals
 from tm_export.exporters.graph.dialect import SCATTER_ROWS
-from tm_export.exporters.graph.retrace import value_of
+from tm_export.exporters.graph.nodes import value_of
 
 G = torch.Generator().manual_seed(0)
 BASE = torch.randn(2, 6, 5, generator=G)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, fx
 
 from tests.support.programs import program_of, run
-from tm_export.exporters.graph.retrace import KEEP, Values, retrace, value_of
+from tm_export.exporters.graph.nodes import value_of
+from tm_export.exporters.graph.retrace import KEEP, Values, retrace
 from tm_export.exporters.merging.raising.uniform import narrow
 
 INDEX = torch.tensor([[3, 1, 2], [0, 5, 4]])

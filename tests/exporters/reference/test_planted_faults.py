@@ -14,7 +14,8 @@ from tm_export.exporters.api import export_source
 from tm_export.exporters.errors import ParityFailed
 from tm_export.exporters.graph import constants, simplify
 from tm_export.exporters.graph.dialect import pair_mean
-from tm_export.exporters.graph.retrace import KEEP, arguments, value_of
+from tm_export.exporters.graph.nodes import arguments, value_of
+from tm_export.exporters.graph.retrace import KEEP
 from tm_export.exporters.lowering.gather_form import GatherForm
 from tm_export.exporters.lowering.onehot_form import OneHotForm
 from tm_export.exporters.merging.raising.raise_order import RaiseOrder, Sorting

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.support.coreml_artifact import TARGET, on_reference
 from tm_export.exporters.errors import ConversionRefused
 from tm_export.exporters.options import ExportOptions
-from tm_export.exporters.partition.describe import as_declared, tensor_spec
+from tm_export.exporters.targets.specs import as_declared, tensor_spec
 
 BYTES = torch.tensor([200, 100, 7, 255], dtype=torch.uint8)
 SMALL = torch.tensor([-128, 100, 7, 127], dtype=torch.int8)

@@ -13,9 +13,9 @@ from tm_export.exporters.lowering.choose import lower_merges
 from tm_export.exporters.lowering.rank_form import RankForm
 from tm_export.exporters.merging.raise_merges import raise_merges
 from tm_export.exporters.options import ExportOptions, Precision
-from tm_export.exporters.partition.describe import tensor_specs
 from tm_export.exporters.reference.gates import gate_for
 from tm_export.exporters.targets.base import Function, Signature, find_target
+from tm_export.exporters.targets.specs import tensor_specs
 from tm_export.runtime.engines.coreml_reference import CoreMLReferenceEngine
 from tm_export.runtime.engines.coreml_reference.readings import RoundedByEachReader
 from tm_export.runtime.manifest import Variant

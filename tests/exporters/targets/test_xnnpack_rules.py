@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 
 from tests.support.programs import nodes_of, operators, program_of, refusals, run
 from tm_export.exporters.graph.constants import fold_weights
-from tm_export.exporters.graph.retrace import slice_of
+from tm_export.exporters.graph.nodes import slice_of
 from tm_export.exporters.graph.rule import Rule, apply_rules
 from tm_export.exporters.targets.executorch.xnnpack.passes import legalize_for_xnnpack
 from tm_export.exporters.targets.executorch.xnnpack.rules.batch_norm import BatchNormByFactor, ConvThenBatchNorm

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor, fx
 
-from tm_export.exporters.graph.retrace import value_of
+from tm_export.exporters.graph.nodes import value_of
 from tm_export.exporters.graph.written_out import WrittenOut, as_tensor
 
 aten = torch.ops.aten

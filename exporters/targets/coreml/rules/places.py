@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from tm_export.exporters.graph.arguments import bound_arguments, from_front
-from tm_export.exporters.graph.retrace import value_of
+from tm_export.exporters.graph.nodes import value_of
 from tm_export.exporters.graph.written_out import WrittenOut
 
 aten = torch.ops.aten

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from tm_export.exporters.graph.retrace import Values, arguments, keywords, operator_of, value_of
+from tm_export.exporters.graph.nodes import arguments, keywords, operator_of, value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 
 aten = torch.ops.aten

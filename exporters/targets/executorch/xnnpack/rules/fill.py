@@ -10,7 +10,8 @@ import torch
 from torch import fx
 
 from tm_export.exporters.graph.constants import constant_of
-from tm_export.exporters.graph.retrace import Values, arguments, value_of
+from tm_export.exporters.graph.nodes import arguments, value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 from tm_export.exporters.lowering.infinities import possibly_infinite
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from tm_export.exporters.graph.retrace import Values, arguments, is_float, keywords, value_of
+from tm_export.exporters.graph.nodes import arguments, is_float, keywords, value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 from tm_export.exporters.targets.executorch.xnnpack.rules.products import batched
 

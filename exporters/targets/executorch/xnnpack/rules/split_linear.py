@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from tm_export.exporters.graph.retrace import Values, arguments, keywords, value_of
+from tm_export.exporters.graph.nodes import arguments, keywords, value_of
+from tm_export.exporters.graph.retrace import Values
 from tm_export.exporters.graph.rule import No, Rule
 
 aten = torch.ops.aten
