@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tm_export.exporters.record.records import ExportReport
-from tm_export.exporters.report.pictures import Picture
+from tm_export.exporters.report.page import Picture
 from tm_export.runtime import manifest
 
 
