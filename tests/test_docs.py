@@ -34,7 +34,10 @@ _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _CODE_SPAN = re.compile(r"`([^`\n]+)`")
 _FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 SYNTHESIZE = "python -m tm_export.models.synthesize"
-COMMANDS = {"tm-export": app, "tm-run": cli_run._app, "tm-bench": cli_bench._app}
+COMMANDS = {"tm-export": app, "tm-run": cli_run.app, "tm-bench": cli_bench._app}
+
+UNIVERSAL = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
+"""What every command has."""
 
 _REPOSITORY_PATH = re.compile(r"(?:runtime|models|exporters|calib|tests|examples|benchmarks|docs|src)/[\w./-]*")
 
@@ -143,9 +146,10 @@ def test_every_shell_line_is_one(page: Path):
 
 def options_of(command: str) -> set[str]:
     """All options of one of our commands, `--help` among them."""
-    parameters = typer.main.get_command(COMMANDS[command]).params
+    root = typer.main.get_command(COMMANDS[command])
+    parameters = [each for part in (root, *getattr(root, "commands", {}).values()) for each in part.params]
     named = {option for each in parameters for option in (*each.opts, *each.secondary_opts) if option.startswith("-")}
-    return named | {"-h", "--help"}
+    return named | UNIVERSAL
 
 
 @pytest.fixture
@@ -186,7 +190,7 @@ def test_every_option_is_one_of_ours(page: Path, options_of_synthesize: set[str]
 
 
 def test_the_readme_names_every_option_of_tm_export():
-    assert options_of("tm-export") - {"-h", "--help"} <= set(_FLAG.findall((ROOT / "README.md").read_text()))
+    assert options_of("tm-export") - UNIVERSAL <= set(_FLAG.findall((ROOT / "README.md").read_text()))
 
 
 @pytest.mark.parametrize("command", ["tm-run", "tm-bench"])
@@ -195,7 +199,7 @@ def test_the_table_of_a_command_names_all_its_options_and_no_other(command: str)
     rows = re.findall(r"^\| (`-.+?) \|.*$", section, re.MULTILINE)
     named = {flag for row in rows for flag in _FLAG.findall(row)}
     assert named <= options_of(command)
-    assert options_of(command) - {"-h", "--help"} <= named | set(_FLAG.findall(" ".join(_CODE_SPAN.findall(section))))
+    assert options_of(command) - UNIVERSAL <= named | set(_FLAG.findall(" ".join(_CODE_SPAN.findall(section))))
 
 
 def test_every_quoted_message_is_one_that_the_code_has():

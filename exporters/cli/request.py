@@ -24,6 +24,7 @@ from tm_export.exporters.options import (
     parse_capacities,
 )
 from tm_export.models.spec.model_size import ModelSize
+from tm_export.runtime.cli.version import Version
 
 DEFAULT_MODEL: Final = "ondevice-sora-tiny"
 
@@ -67,7 +68,7 @@ class Request:
     debug: bool
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 _WHAT, _HOW, _ELSE = "What to export", "How", "What to do instead, and what to print"
 
@@ -172,6 +173,7 @@ def _parse(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_ELSE)
     ] = False,
+    version: Version = False,
 ) -> Request:
     budget, component_budgets = parse_block_budgets(block_budget or ())
     capacities = parse_capacities(capacity or ())

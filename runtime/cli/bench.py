@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from tm_export.runtime.cli.console import Complaints, exceeded_message, refuse_more_than_the_machine_has
+from tm_export.runtime.cli.version import Version
 from tm_export.runtime.engines.heap import restart_with_huge_pages
 from tm_export.runtime.errors import BUDGET, INTERRUPTED, OK, USAGE, UserError
 from tm_export.runtime.measure.options import BenchOptions
@@ -75,7 +76,7 @@ class Request:
     debug: bool
 
 
-_app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+_app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 _WHAT, _HOW, _IMPORT, _PRINT = "What to measure", "How", "Reports from elsewhere", "Where to write, what to print"
 
@@ -143,6 +144,7 @@ def _parse(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_PRINT)
     ] = False,
+    version: Version = False,
 ) -> Request:
     imported = None
     if import_file is not None and import_format is not None:

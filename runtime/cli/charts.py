@@ -1,14 +1,31 @@
-"""What `tm-run` does with `--image`: answer, and print how."""
+"""`tm-run chart`: answer questions about charts, and print how."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
 
 from tm_export.runtime.cli.console import Complaints, held_too_much
+from tm_export.runtime.cli.options import (
+    AsJson,
+    BundleFolder,
+    Debug,
+    EngineName,
+    MemoryBudget,
+    PrefetchDepth,
+    Request,
+    Running,
+    Seed,
+    Threads,
+    VerifyFiles,
+    budget_of,
+)
 from tm_export.runtime.errors import OK, USAGE, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +49,74 @@ class Asked:
     max_new_tokens: int | None
 
 
-def answer_asked(asked: Asked, machinery: Machinery, out: Path | None, complaints: Complaints) -> int:
+_CHART, _TEXT = "Charts and questions", "The text that is written"
+
+HELP: Final = """Answer a question about a chart, or many.
+
+[bold]Examples[/bold]
+
+tm-run chart out/tinychart-tiny-onnx --image chart.png --question "What is the sum of the two largest bars?"
+
+tm-run chart out/tinychart-tiny-onnx --image charts --questions questions.csv -o answers.csv
+"""
+
+
+def parse(
+    bundle: BundleFolder,
+    image: Annotated[Path, typer.Option(help="The picture of a chart, or a folder of them.", rich_help_panel=_CHART)],
+    question: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="About the picture, or about each.", rich_help_panel=_CHART)
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV: image (in the folder), question, answer if known.", rich_help_panel=_CHART
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write many answers here as CSV.", rich_help_panel=_CHART)
+    ] = None,
+    answer: Annotated[
+        Literal["combined", "program", "direct"],
+        typer.Option(help="By a program, directly, or as the question's words suggest.", rich_help_panel=_TEXT),
+    ] = "combined",
+    temperature: Annotated[
+        float, typer.Option(min=0, max=10, help="0 always writes the likeliest token.", rich_help_panel=_TEXT)
+    ] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=1, help="Above temperature 0: the likeliest tokens up to so much.", rich_help_panel=_TEXT
+        ),
+    ] = 0.7,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of a text; default: as many as fit.", rich_help_panel=_TEXT)
+    ] = None,
+    seed: Seed = 0,
+    memory_budget: MemoryBudget = "none",
+    prefetch_depth: PrefetchDepth = 1,
+    threads: Threads = None,
+    engine: EngineName = None,
+    verify_files: VerifyFiles = True,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> Request:
+    """What this command line asks for."""
+    running = Running(bundle, budget_of(memory_budget), prefetch_depth, threads, engine, verify_files, as_json, debug)
+    asked = Asked(
+        image=image,
+        question=question,
+        questions=questions,
+        answer=answer,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+    )
+    return Request(running, partial(answer_asked, asked, out))
+
+
+def answer_asked(asked: Asked, out: Path | None, machinery: Machinery, complaints: Complaints) -> int:
     """Answers and prints; returns the exit code."""
     from tm_export.runtime.apps.charts.answer import Wishes
     from tm_export.runtime.apps.charts.batch import rows_of_folder

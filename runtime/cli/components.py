@@ -1,4 +1,4 @@
-"""What `tm-run` does with neither `--prompt` nor `--image`: run components, compare with golden outputs, and print."""
+"""`tm-run BUNDLE`: run components, compare with golden outputs, and print."""
 
 from __future__ import annotations
 
@@ -6,10 +6,26 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
 
 from tm_export.runtime.cli.console import Complaints, held_too_much
+from tm_export.runtime.cli.options import (
+    AsJson,
+    BundleFolder,
+    Debug,
+    EngineName,
+    MemoryBudget,
+    PrefetchDepth,
+    Request,
+    Running,
+    Threads,
+    VerifyFiles,
+    budget_of,
+)
 from tm_export.runtime.errors import DIFFERENT, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +44,51 @@ class Chosen:
     repeat: int
 
 
-def run_chosen(chosen: Chosen, machinery: Machinery, out: Path | None, complaints: Complaints) -> int:
+_WHAT: Final = "What to run"
+
+HELP: Final = """Run components, by default on their golden inputs, and compare with the golden outputs.
+
+[bold]Examples[/bold]
+
+tm-run out/ondevice-sora-tiny-onnx
+
+tm-run out/ondevice-sora-onnx --component denoiser --variant merged --memory-budget 1.2GB --repeat 30
+
+tm-run out/my_model-executorch --inputs tokens.safetensors --out result.safetensors
+"""
+
+
+def parse(
+    bundle: BundleFolder,
+    component: Annotated[
+        str | None, typer.Option(help="One component; default: all that have golden inputs.", rich_help_panel=_WHAT)
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="One variant, such as full or merged; default: all.", rich_help_panel=_WHAT)
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(help="A safetensors file with an array for each input; default: golden.", rich_help_panel=_WHAT),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write outputs here as safetensors.", rich_help_panel=_WHAT)
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs of each variant.", rich_help_panel=_WHAT)] = 1,
+    memory_budget: MemoryBudget = "none",
+    prefetch_depth: PrefetchDepth = 1,
+    threads: Threads = None,
+    engine: EngineName = None,
+    verify_files: VerifyFiles = True,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> Request:
+    """What this command line asks for."""
+    running = Running(bundle, budget_of(memory_budget), prefetch_depth, threads, engine, verify_files, as_json, debug)
+    chosen = Chosen(component=component, variant=variant, inputs=inputs, repeat=repeat)
+    return Request(running, partial(run_chosen, chosen, out))
+
+
+def run_chosen(chosen: Chosen, out: Path | None, machinery: Machinery, complaints: Complaints) -> int:
     """Runs, compares and prints; returns the exit code."""
     outcome = _run(chosen, machinery, out)
     code, complaint = _verdict(outcome, machinery.memory_budget)

@@ -1,4 +1,4 @@
-"""`tm-run --image`: answers on the command line, through a small model that was exported and never trained."""
+"""`tm-run chart`: answers on the command line, through a small model that was exported and never trained."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from tm_export.runtime.cli.run import main
 from tm_export.runtime.loading import process_budget
 from tm_export.runtime.manifest import read_manifest
 
-pytestmark = pytest.mark.xdist_group("tm-run --image")
+pytestmark = pytest.mark.xdist_group("tm-run chart")
 
 TOWER = VisionTowerConfig(
     hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, patch_size=8, image_size=32, tome_r=4
@@ -82,7 +82,7 @@ def picture(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(bundle: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: object, bundle: Path = bundle) -> tuple[int, str, str]:
-        code = main([str(bundle), *map(str, arguments)])
+        code = main(["chart", str(bundle), *map(str, arguments)])
         out, err = capfd.readouterr()
         return code, out, err
 

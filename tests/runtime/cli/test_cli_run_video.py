@@ -1,4 +1,4 @@
-"""`tm-run --prompt`: the files that it writes, what it prints, what it refuses, and what is left when interrupted."""
+"""`tm-run video`: the files that it writes, what it prints, what it refuses, and what is left when interrupted."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
+    return main(["video", *(str(argument) for argument in arguments)])
 
 
 def frames_of(path: Path) -> tuple[float, list[Array]]:
@@ -102,8 +102,8 @@ def test_the_summary_names_the_leap_and_what_was_not_understood(
         (["--prompt", "a", "--lpl", "dynamic", "--lpl-tolerance", 2], "give 0 or more, below 1"),
         (["--prompt", "a", "--lpl", 5, "--lpl-first-step", 3], "--lpl-first-step is for --lpl dynamic"),
         (["--prompt", "a", "-o", "out.avi"], "end it in .mp4"),
-        (["--prompt", "a", "--component", "denoiser"], "--component does not go with --prompt"),
-        (["--lpl", "dynamic"], "--lpl is for --prompt"),
+        (["--prompt", "a", "--component", "denoiser"], "No such option: --component"),
+        (["--lpl", "dynamic"], "Missing option '--prompt'"),
     ],
 )
 def test_bad_input_is_named_with_what_is_allowed(
