@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tm_export.runtime.engines import choose_engine
 from tm_export.runtime.engines.base import Array, Engine
-from tm_export.runtime.engines.heap import restart_with_huge_pages
+from tm_export.runtime.heap import restart_with_huge_pages
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.policy import least_budget, plan_loading
 from tm_export.runtime.loading.prediction import Timings, predicted_seconds, timings_of

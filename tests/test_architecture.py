@@ -19,7 +19,19 @@ ROOMS = {
         *("targets", "partition", "convert", "verify", "report", "bundle", "compile", "api", "cli"),
     ),
     "models": ("checkpoints", "spec", "layers", "merging", "ondevice_sora", "tinychart", "synthesize", "training"),
-    "runtime": ("errors", "units", "readable", "manifest", "engines", "loading", "measure", "run", "apps", "cli"),
+    "runtime": (
+        "errors",
+        "units",
+        "readable",
+        "heap",
+        "manifest",
+        "engines",
+        "loading",
+        "measure",
+        "run",
+        "apps",
+        "cli",
+    ),
 }
 """The rooms of a package, files and folders, in the order in which they build on one another."""
 MOST_LINES = 400

@@ -32,7 +32,7 @@ from tm_export.exporters.record.stopwatch import Stopwatch
 from tm_export.exporters.targets.base import Function, Legalized, Target
 from tm_export.exporters.targets.tool_versions import tool_versions
 from tm_export.exporters.weights.readers import block_weights, fingerprint_of
-from tm_export.runtime.engines.heap import give_back_free_memory
+from tm_export.runtime.heap import give_back_free_memory
 
 STEM: Final = "block"
 """What every block is called while it is converted, so that blocks of one program become equal files."""

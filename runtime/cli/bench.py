@@ -16,8 +16,8 @@ import typer
 
 from tm_export.runtime.cli.console import Complaints, exceeded_message, refuse_more_than_the_machine_has
 from tm_export.runtime.cli.version import Version
-from tm_export.runtime.engines.heap import restart_with_huge_pages
 from tm_export.runtime.errors import BUDGET, INTERRUPTED, OK, USAGE, UserError
+from tm_export.runtime.heap import restart_with_huge_pages
 from tm_export.runtime.measure.options import BenchOptions
 from tm_export.runtime.measure.report_terms import Build, DeviceKind, ImportFormat
 from tm_export.runtime.units import SizeError, parse_budget

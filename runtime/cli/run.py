@@ -15,8 +15,8 @@ from tm_export.runtime.cli import charts, components, videos
 from tm_export.runtime.cli.console import Complaints, refuse_more_than_the_machine_has, without_warnings
 from tm_export.runtime.cli.options import HELP_OPTIONS, Request
 from tm_export.runtime.cli.version import Version
-from tm_export.runtime.engines.heap import restart_with_huge_pages
 from tm_export.runtime.errors import INTERRUPTED, OK, USAGE, UsageError, UserError
+from tm_export.runtime.heap import restart_with_huge_pages
 
 HELP: Final = """Run a bundle: its components, or what it is made for.
 

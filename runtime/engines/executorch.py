@@ -15,7 +15,7 @@ from executorch.runtime import Runtime
 
 from tm_export.runtime.engines.base import Array, EngineError, Session, bytes_of, require_artifact
 from tm_export.runtime.engines.footprint import Footprint
-from tm_export.runtime.engines.heap import keep_no_large_blocks
+from tm_export.runtime.heap import keep_no_large_blocks
 from tm_export.runtime.manifest import Block, Variant
 
 _PROGRAM_BYTES: Final = 8 * 2**20

@@ -13,8 +13,8 @@ import onnxruntime
 
 from tm_export.runtime.engines.base import Array, EngineError, Session, require_artifact
 from tm_export.runtime.engines.footprint import Footprint
-from tm_export.runtime.engines.heap import keep_no_large_blocks
 from tm_export.runtime.engines.onnx_parts import take_apart
+from tm_export.runtime.heap import keep_no_large_blocks
 from tm_export.runtime.manifest import Block, Variant
 
 _SESSION_BYTES: Final = 8 * 2**20

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tm_export.runtime.engines.base import Array, Engine, EngineError, Session, require_fit
-from tm_export.runtime.engines.heap import give_back_free_memory
+from tm_export.runtime.heap import give_back_free_memory
 from tm_export.runtime.loading.events import Event, EventKind
 from tm_export.runtime.loading.page_in import page_in
 from tm_export.runtime.loading.policy import BlockKey, Plan, Step, plan_loading

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tm_export.runtime.engines import Engine, choose_engine
 from tm_export.runtime.engines.base import Array
-from tm_export.runtime.engines.heap import give_back_free_memory
+from tm_export.runtime.heap import give_back_free_memory
 from tm_export.runtime.loading.events import Event, EventKind
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.machinery import Machinery

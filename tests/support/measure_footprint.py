@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tm_export.runtime.engines import choose_engine
-from tm_export.runtime.engines.heap import give_back_free_memory
+from tm_export.runtime.heap import give_back_free_memory
 from tm_export.runtime.loading.memory import MemorySampler, sample_memory
 from tm_export.runtime.manifest import Block
 

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from tests.support.bench_bundles import chain_bundle
 from tests.support.waiting import wait_until
 from tm_export.runtime.engines import EngineError, choose_engine
-from tm_export.runtime.engines.heap import give_back_free_memory
+from tm_export.runtime.heap import give_back_free_memory
 from tm_export.runtime.loading.loader import Loader
 from tm_export.runtime.loading.memory import sample_memory
 from tm_export.runtime.loading.policy import BudgetTooSmall, least_budget

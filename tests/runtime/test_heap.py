@@ -9,7 +9,7 @@ import pytest
 
 CODE = """
 import os, sys
-from tm_export.runtime.engines.heap import restart_with_huge_pages
+from tm_export.runtime.heap import restart_with_huge_pages
 print("started", flush=True)
 restart_with_huge_pages()
 print(os.environ.get("GLIBC_TUNABLES"), sys.argv, flush=True)
