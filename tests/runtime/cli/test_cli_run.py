@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import tm_export
 from tests.support.chain_bundles import Chain, make_chain
 from tm_export.runtime.cli.run import main
 from tm_export.runtime.loading import process_budget
@@ -34,15 +35,32 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, message: str, *argume
     assert "Traceback" not in captured.err
 
 
-def test_help_imports_no_engine() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--help"], ("BUNDLE", "video", "chart", "Examples", "Exit codes")),
+        (
+            ["components", "--help"],
+            ("--memory-budget", "--prefetch-depth", "--inputs", "--no-verify-files", "Examples"),
+        ),
+        (["video", "--help"], ("--prompt", "--lpl-first-step", "--memory-budget", "Examples")),
+        (["chart", "--help"], ("--image", "--questions", "--memory-budget", "Examples")),
+    ],
+)
+def test_help_imports_no_engine(arguments: list[str], shown: tuple[str, ...]) -> None:
     code = (
-        "import sys; from tm_export.runtime.cli.run import main; code = main(['--help']); "
+        f"import sys; from tm_export.runtime.cli.run import main; code = main({arguments}); "
         "assert not {'torch', 'numpy', 'pydantic', 'onnxruntime'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for part in ("--memory-budget", "--prefetch-depth", "--inputs", "--no-verify-files", "Examples", "Exit codes"):
+    for part in shown:
         assert part in done.stdout
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tm-export {tm_export.__version__}\n"
 
 
 def test_golden_runs_of_all_variants_are_compared(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
