@@ -38,6 +38,7 @@ from tm_export.models.training.tinychart.charts import draw
 from tm_export.models.training.tinychart.greedy import write_greedily
 from tm_export.models.training.tinychart.held_out import HeldOut, held_out_questions
 from tm_export.runtime.apps.charts.chart_reader import ChartReader
+from tm_export.runtime.apps.charts.contract import ChartQa
 from tm_export.runtime.apps.charts.picture import Picture
 from tm_export.runtime.apps.charts.programs.combine import needs_program
 from tm_export.runtime.apps.charts.programs.errors import ProgramFailed, ProgramRefused
@@ -47,7 +48,7 @@ from tm_export.runtime.apps.charts.prompt import TEXT, prompt_of
 from tm_export.runtime.apps.charts.write_text import Choice
 from tm_export.runtime.engines import choose_engine
 from tm_export.runtime.loading.loader import Loader
-from tm_export.runtime.manifest import ChartQa, read_manifest
+from tm_export.runtime.manifest import read_manifest
 
 MODEL = "tinychart-tiny"
 MODES = ("direct", "program", "combined")
@@ -242,8 +243,8 @@ def main() -> None:
     spec = find_model(MODEL).chart_qa
     assert spec is not None
     tokenizer = Tokenizer.from_str(spec.tokenizer(None))
-    values = {name: getattr(spec, name) for name in ChartQa.model_fields if name != "tokenizer"}
-    contract = ChartQa(tokenizer="host/tokenizer.json", **values)
+    values = {name: getattr(spec, name) for name in ChartQa.model_fields if name not in ("kind", "version", "files")}
+    contract = ChartQa(files={"tokenizer": "host/tokenizer.json"}, **values)
     questions = held_out_questions(arguments.questions)
     report: dict[str, object] = {"rates": [], "bundles": []}
 

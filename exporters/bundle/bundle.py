@@ -18,12 +18,10 @@ from tm_export.runtime.engines import Session, open_session
 from tm_export.runtime.manifest import (
     BlockRef,
     BundleError,
-    ChartQa,
     Component,
     ComponentVariant,
     FileEntry,
     Manifest,
-    TextToVideo,
     file_sha256,
     read_manifest,
     verify_files,
@@ -112,7 +110,6 @@ def write_bundle(
         except (ParityFailed, BudgetExceeded) as error:
             write_reports(compiled.report, failed, compiled.pictures)
             raise type(error)(f"{error}. The reports are in {failed}") from None
-        contract = source.host.contract if source.host is not None else None
         if source.host is not None:
             _write_host_file(staging.bundle / source.host.contract.tokenizer, source.host.tokenizer)
         manifest = Manifest(
@@ -128,8 +125,7 @@ def write_bundle(
                 for component in compiled.components
                 for block in component.blocks
             ),
-            text_to_video=contract if isinstance(contract, TextToVideo) else None,
-            chart_qa=contract if isinstance(contract, ChartQa) else None,
+            host=source.host.contract.as_host() if source.host is not None else None,
         )
         write_reports(compiled.report, staging.bundle / REPORTS, compiled.pictures)
         write_manifest(staging.bundle, manifest)

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from tm_export.exporters.weights.readers import WeightReader
-from tm_export.runtime.manifest import ChartQa, TextToVideo
+from tm_export.runtime.apps.contract import HostContract
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ComponentSource:
 class HostSource:
     """How a host makes a video or an answer with the whole of a model, and the text of the tokenizer's file."""
 
-    contract: TextToVideo | ChartQa
+    contract: HostContract
     tokenizer: str
 
 

@@ -19,7 +19,8 @@ from tm_export.exporters.weights.readers import CheckpointWeights
 from tm_export.models.checkpoints.checkpoint import CheckpointError
 from tm_export.models.spec.model_size import ModelSize, SizeRefused
 from tm_export.models.spec.registry import ComponentSpec, ModelSpec, UnknownModel, WeightsOrigin, find_model
-from tm_export.runtime.manifest import ChartQa, TextToVideo
+from tm_export.runtime.apps.charts.contract import ChartQa
+from tm_export.runtime.apps.videos.contract import TextToVideo
 
 OWN_SIZE: Final = ModelSize()
 
@@ -132,7 +133,7 @@ def _host(spec: ModelSpec, checkpoint: Path | None) -> HostSource | None:
     except CheckpointError as error:
         raise UsageError(f"the checkpoint of {spec.name}: {error}") from error
     contract = TextToVideo if spec.text_to_video is not None else ChartQa
-    return HostSource(contract(tokenizer=TOKENIZER, **values), tokenizer)
+    return HostSource(contract(files={"tokenizer": TOKENIZER}, **values), tokenizer)
 
 
 def _origin(components: Sequence[ComponentSpec], checkpoint: Path | None) -> WeightsOrigin:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from tm_export.runtime.manifest import BundleError, ChartQa, TextToVideo
+from tm_export.runtime.apps.contract import HostContract
+from tm_export.runtime.manifest import BundleError
 
 
-def read_tokenizer(bundle_dir: Path, contract: TextToVideo | ChartQa) -> Tokenizer:
+def read_tokenizer(bundle_dir: Path, contract: HostContract) -> Tokenizer:
     """The bundle's tokenizer; raises BundleError if its file is none."""
     path = bundle_dir / contract.tokenizer
     try:

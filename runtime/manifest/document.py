@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from tm_export.runtime.errors import UserError
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 DType = Literal["float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"]
 
 
@@ -30,7 +30,6 @@ Name = Annotated[str, Field(min_length=1)]
 BundlePath = Annotated[str, Field(min_length=1), AfterValidator(_path_inside_bundle)]
 Bytes = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -206,100 +205,29 @@ class Golden(VariantRef):
     outputs: BundlePath
 
 
-class TextToVideo(_Record):
-    """What a host needs beside the components to make a video from a prompt.
+class Host(BaseModel):
+    """What the app that a bundle is made for needs beside the components: a contract of its own.
 
-    The prompt, with `prompt_suffix` at its end, is cleaned as `cleaning` says, and made into at most `text_tokens`
-    ids by the `tokenizer`, a file of the `tokenizers` library. `latent_shape` is [1, 4, T, H, W]. The temporal half of
-    the VAE takes `window` of the T latent frames at a time and gives `window_frames`; the spatial half takes
-    `batch_frames` of those and gives pictures of `height` × `width` pixels, of which the first `frames` are the video.
-    `fps`, `steps` and `guidance` are taken unless the user says otherwise. `time_shift` is the ratio r of the timestep
-    transform for this many frames, `app_time_shift` that of the published app, which takes 51 frames for granted.
+    `kind` says which, such as "video", and `version` which version of it; `files` are those that it names, by what they
+    are. What else is here is the contract's (see `tm_export.runtime.apps.contract`); a new kind needs no new field.
     """
 
-    tokenizer: BundlePath
-    text_tokens: Annotated[int, Field(ge=2)]
-    prompt_suffix: str
-    cleaning: Literal["open-sora", "none"]
-    latent_shape: tuple[Literal[1], Literal[4], Count, Count, Count]
-    frames: Count
-    height: Count
-    width: Count
-    window: Count
-    window_frames: Count
-    batch_frames: Count
-    fps: Positive
-    steps: Count
-    guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    time_shift: Positive
-    app_time_shift: Positive
+    model_config = ConfigDict(frozen=True, extra="allow")
 
-    @property
-    def windows(self) -> int:
-        """How many calls of the temporal VAE a video takes."""
-        return self.latent_shape[2] // self.window
-
-    @property
-    def batches(self) -> int:
-        """How many calls of the spatial VAE a video takes, the last one filled up."""
-        return -(-self.frames // self.batch_frames)
-
-    @model_validator(mode="after")
-    def _windows_make_the_frames(self) -> TextToVideo:
-        latent_frames = self.latent_shape[2]
-        if latent_frames % self.window:
-            raise ValueError(f"{latent_frames} latent frames are not whole windows of {self.window}")
-        if self.windows * self.window_frames < self.frames:
-            raise ValueError(
-                f"{self.windows} windows of {self.window_frames} frames are fewer than the video's {self.frames}"
-            )
-        return self
-
-
-class ChartQa(_Record):
-    """What a host needs beside the components to answer questions about charts.
-
-    A picture goes to the upper left of a `canvas` × `canvas` one (shrunk first if it is larger), and through
-    image_preprocess, vision_tower (`merged`) and connector becomes `visual_tokens` tokens. They stand between the
-    tokens of `before_picture` and those of `before_question`, the question and `after_question`, which are one text;
-    each text is made into ids by the `tokenizer`, a file of the `tokenizers` library, without special tokens. A
-    question whose answer shall be a program ends in `program_suffix`. The language model reads `chunk` tokens at a
-    time by its variant `prefill` and single ones by `decode`; each call gives keys and values (`new_keys_0`, …) that
-    the host puts into the caches (`keys_0`, …) from the place `cached` on. An answer ends at `stop_token`. Picture and
-    prompt are at most `prompt_tokens`, and with the answer `max_tokens`.
-    """
-
-    tokenizer: BundlePath
-    canvas: Count
-    visual_tokens: Count
-    max_tokens: Count
-    prompt_tokens: Count
-    chunk: Count
-    before_picture: str
-    before_question: str
-    after_question: str
-    program_suffix: str
-    stop_token: Annotated[int, Field(ge=0)]
-
-    @model_validator(mode="after")
-    def _an_answer_fits(self) -> ChartQa:
-        if not self.visual_tokens < self.prompt_tokens < self.max_tokens:
-            raise ValueError(
-                f"{self.visual_tokens} visual tokens, prompts of {self.prompt_tokens} and {self.max_tokens} tokens in "
-                "all leave no room for a question or an answer"
-            )
-        return self
+    kind: Name
+    version: Count
+    files: dict[Name, BundlePath] = {}
 
 
 class Manifest(_Record):
     """The contract of a bundle: one model, one target.
 
     `load_schedule` is the order in which blocks are loaded; `host_program` the components' variants that the host
-    calls, in order (empty for a bare model, whose components are called one after another); `text_to_video` what else
-    makes a video of a prompt, and `chart_qa` what else answers questions about charts, for models that can.
+    calls, in order (empty for a bare model, whose components are called one after another); `host` what else the app
+    needs that the model is made for.
     """
 
-    schema_version: Literal[4] = SCHEMA_VERSION
+    schema_version: Literal[5] = SCHEMA_VERSION
     model: Name
     target: Literal["coreml", "onnx", "executorch"]
     weights: Literal["seeded", "trained", "checkpoint", "module", "none"]
@@ -309,8 +237,7 @@ class Manifest(_Record):
     golden: tuple[Golden, ...] = ()
     load_schedule: tuple[BlockRef, ...]
     host_program: tuple[VariantRef, ...] = ()
-    text_to_video: TextToVideo | None = None
-    chart_qa: ChartQa | None = None
+    host: Host | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Manifest:
@@ -337,9 +264,9 @@ class Manifest(_Record):
             for path in (record.inputs, record.outputs):
                 if path not in paths:
                     raise ValueError(f"golden file {path!r} is not among the files")
-        for host in (self.text_to_video, self.chart_qa):
-            if host is not None and host.tokenizer not in paths:
-                raise ValueError(f"tokenizer {host.tokenizer!r} is not among the files")
+        for what, path in self.host.files.items() if self.host is not None else ():
+            if path not in paths:
+                raise ValueError(f"{what} {path!r} is not among the files")
         return self
 
     def component(self, name: str) -> Component:

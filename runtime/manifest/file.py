@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,21 @@ def read_manifest(bundle_dir: Path) -> Manifest:
             "export again with this version, or use the version that wrote it"
         )
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
+        _check_host(manifest)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'manifest'}: {problem['msg']}" for problem in error.errors()
         )
         raise BundleError(f"{path} is not a valid manifest ({problems}); export again") from None
+    return manifest
+
+
+def _check_host(manifest: Manifest) -> None:
+    """Raise `ValidationError` if the host's contract is not what its kind says; a kind that is not known is let be."""
+    if manifest.host is not None:
+        for entry in entry_points(group="tm_export.hosts", name=manifest.host.kind):
+            entry.load().model_validate(manifest.host.model_dump())
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

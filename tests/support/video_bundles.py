@@ -6,6 +6,7 @@ import onnx
 import onnx.parser
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from tm_export.runtime.apps.videos.contract import TextToVideo
 from tm_export.runtime.manifest import (
     Block,
     BlockRef,
@@ -16,7 +17,6 @@ from tm_export.runtime.manifest import (
     FileEntry,
     Manifest,
     TensorSpec,
-    TextToVideo,
     Variant,
     file_sha256,
     write_manifest,
@@ -25,7 +25,7 @@ from tm_export.runtime.manifest import (
 WORDS = ("<pad>", "</s>", "<unk>", "a", "red", "circle", "moves", "left")
 TOKENS, LATENT, HIDDEN = 6, (1, 4, 4, 2, 3), 2
 VIDEO = TextToVideo(
-    tokenizer="host/tokenizer.json",
+    files={"tokenizer": "host/tokenizer.json"},
     text_tokens=TOKENS,
     prompt_suffix="",
     cleaning="none",
@@ -175,7 +175,7 @@ def make_video_bundle(root: Path) -> Manifest:
             for path in files
         ),
         load_schedule=tuple(BlockRef(component=name, block="00") for name in _GRAPHS),
-        text_to_video=VIDEO,
+        host=VIDEO.as_host(),
     )
     write_manifest(root, manifest)
     return manifest

@@ -12,15 +12,17 @@ from typing import Literal
 import numpy as np
 from tokenizers import Tokenizer
 
+from tm_export.runtime.apps.charts.contract import ChartQa
 from tm_export.runtime.apps.charts.picture import Picture
 from tm_export.runtime.apps.charts.programs.combine import Combined, by_program, combine
 from tm_export.runtime.apps.charts.prompt import prompt_of
 from tm_export.runtime.apps.charts.write_text import Choice, Written, write_text
+from tm_export.runtime.apps.contract import contract_in
 from tm_export.runtime.apps.tokenizer_file import read_tokenizer
 from tm_export.runtime.engines.base import Array, EngineError
 from tm_export.runtime.loading.fitted import fitted
 from tm_export.runtime.loading.loader import Loader
-from tm_export.runtime.manifest import BundleError, ChartQa, Manifest
+from tm_export.runtime.manifest import Manifest
 
 Mode = Literal["combined", "program", "direct"]
 """Combined: by a program where the question asks for calculation, else directly."""
@@ -53,14 +55,15 @@ def contract_of(manifest: Manifest) -> ChartQa:
     Raises:
         BundleError: it answers none, or lacks a component or a variant for it.
     """
-    if manifest.chart_qa is None:
-        raise BundleError(
-            f"the bundle of {manifest.model} answers no questions about charts: name one of a model that does, "
-            "exported with all its components"
-        )
+    contract = contract_in(
+        manifest,
+        ChartQa,
+        f"the bundle of {manifest.model} answers no questions about charts: name one of a model that does, "
+        "exported with all its components",
+    )
     for component, variant in (*PICTURE_RUNS, *TEXT_RUNS):
         manifest.component(component).variant(variant)
-    return manifest.chart_qa
+    return contract
 
 
 class ChartReader:

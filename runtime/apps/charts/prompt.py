@@ -7,9 +7,9 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
+from tm_export.runtime.apps.charts.contract import ChartQa
 from tm_export.runtime.apps.plain_text import place_of_no_text
 from tm_export.runtime.errors import UserError
-from tm_export.runtime.manifest import ChartQa
 
 TEXT: Final = -1
 """The visual place of a token of text."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
+from tm_export.runtime.apps.charts.contract import ChartQa
 from tm_export.runtime.apps.charts.prompt import TEXT, Prompt
 from tm_export.runtime.engines.base import Array, EngineError, bytes_of
 from tm_export.runtime.loading.fitted import fitted
 from tm_export.runtime.loading.loader import Loader
-from tm_export.runtime.manifest import ChartQa, Manifest, TensorSpec
+from tm_export.runtime.manifest import Manifest, TensorSpec
 
 CACHES = ("keys_", "values_")
 """What the inputs begin with that are caches; the outputs that go there are called `new_…`."""

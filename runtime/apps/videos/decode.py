@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tm_export.runtime.apps.videos.contract import TextToVideo
 from tm_export.runtime.engines.base import Array, EngineError
 from tm_export.runtime.loading.loader import Loader
-from tm_export.runtime.manifest import TextToVideo
 
 
 def decoding_runs(video: TextToVideo) -> list[tuple[str, str]]:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tm_export.runtime.apps.contract import contract_in
+from tm_export.runtime.apps.videos.contract import TextToVideo
 from tm_export.runtime.apps.videos.decode import decode_pictures, decode_windows, decoding_runs
 from tm_export.runtime.apps.videos.noise import noise_of_seed
 from tm_export.runtime.apps.videos.progress import Place, Progress, SilentProgress, Stage
@@ -15,7 +17,7 @@ from tm_export.runtime.engines.base import Array
 from tm_export.runtime.loading.fitted import fitted
 from tm_export.runtime.loading.machinery import Machinery
 from tm_export.runtime.loading.process_budget import loader_within_budget
-from tm_export.runtime.manifest import BundleError, Manifest, TextToVideo
+from tm_export.runtime.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,15 @@ def contract_of(manifest: Manifest, sampling: Sampling | None = None) -> TextToV
     Raises:
         BundleError: it makes none, or lacks a component or a variant that sampling needs.
     """
-    if manifest.text_to_video is None:
-        raise BundleError(
-            f"the bundle of {manifest.model} makes no video from a prompt: name one of a model that does, "
-            "exported with all its components"
-        )
-    for component, variant in _runs(manifest.text_to_video, sampling):
+    contract = contract_in(
+        manifest,
+        TextToVideo,
+        f"the bundle of {manifest.model} makes no video from a prompt: name one of a model that does, "
+        "exported with all its components",
+    )
+    for component, variant in _runs(contract, sampling):
         manifest.component(component).variant(variant)
-    return manifest.text_to_video
+    return contract
 
 
 def generate(

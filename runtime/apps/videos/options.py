@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tm_export.runtime.apps.videos.contract import TextToVideo
 from tm_export.runtime.apps.videos.leap import Leap, dynamic_leap, fixed_leap, no_leap
 from tm_export.runtime.apps.videos.sample import Sampling
 from tm_export.runtime.errors import UsageError
-from tm_export.runtime.manifest import TextToVideo
 
 MOST_STEPS = 1000
 """Times are whole thousandths: more steps would repeat them."""

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 
 from tm_export.runtime.apps.plain_text import place_of_no_text
 from tm_export.runtime.apps.videos.clean import clean_prompt
+from tm_export.runtime.apps.videos.contract import TextToVideo
 from tm_export.runtime.engines.base import Array
 from tm_export.runtime.errors import UserError
-from tm_export.runtime.manifest import TextToVideo
 
 PADDING: Final = 0
 END: Final = 1

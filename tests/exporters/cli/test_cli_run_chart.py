@@ -208,7 +208,7 @@ def test_a_bundle_that_answers_nothing_is_refused(run, picture, bundle, tmp_path
     manifest = read_manifest(bundle)
     other = tmp_path / "other"
     other.mkdir()
-    (other / "manifest.json").write_text(json.dumps(manifest.model_dump(mode="json") | {"chart_qa": None}))
+    (other / "manifest.json").write_text(json.dumps(manifest.model_dump(mode="json") | {"host": None}))
     asked = partial(run, bundle=other)
     found = refused(asked, "--image", picture, "--question", "a", "--no-verify-files")
     assert "answers no questions about charts" in found

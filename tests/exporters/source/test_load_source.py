@@ -14,7 +14,7 @@ from tm_export.exporters.source.module_source import source_of_module
 from tm_export.exporters.source.named import source_of
 from tm_export.models.spec.model_size import ModelSize
 from tm_export.models.spec.registry import ComponentSpec, find_model
-from tm_export.runtime.manifest import ChartQa
+from tm_export.runtime.apps.charts.contract import ChartQa
 
 Write = Callable[[str], Path]
 

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from tm_export.runtime.apps.charts.contract import ChartQa
 from tm_export.runtime.apps.charts.prompt import TEXT, QuestionError, prompt_of
-from tm_export.runtime.manifest import ChartQa
 
 CONTRACT = ChartQa(
-    tokenizer="host/tokenizer.json",
+    files={"tokenizer": "host/tokenizer.json"},
     canvas=64,
     visual_tokens=5,
     max_tokens=120,

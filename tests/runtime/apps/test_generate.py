@@ -76,7 +76,7 @@ def test_a_budget_too_small_is_told_of_the_process(made: Made, monkeypatch: pyte
 def test_what_the_bundle_lacks_is_named(made: Made) -> None:
     root, manifest = made
     with pytest.raises(BundleError, match="makes no video from a prompt"):
-        generated((root, manifest.model_copy(update={"text_to_video": None})), no_leap(10))
+        generated((root, manifest.model_copy(update={"host": None})), no_leap(10))
     others = tuple(each for each in manifest.components if each.name != "sampler")
     with pytest.raises(BundleError, match="no component is called 'sampler'; there are: text_encoder"):
         generated((root, manifest.model_copy(update={"components": others})), no_leap(10))

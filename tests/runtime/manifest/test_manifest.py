@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tm_export.runtime.apps.charts.contract import ChartQa
+from tm_export.runtime.apps.contract import HostContract, contract_in
+from tm_export.runtime.apps.videos.contract import TextToVideo
 from tm_export.runtime.manifest import (
     BundleError,
     FileEntry,
@@ -53,7 +57,7 @@ def manifest_value(root: Path) -> dict[str, Any]:
         "outputs": "golden/out.safetensors",
     }
     return {
-        "schema_version": 4,
+        "schema_version": 5,
         "model": "tiny",
         "target": "coreml",
         "weights": "seeded",
@@ -101,11 +105,11 @@ def test_the_committed_schema_is_the_one_of_the_code() -> None:
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "schema version None, this tool reads 4"),
-        ('{"schema_version": 1}', "schema version 1, this tool reads 4"),
+        ("[]", "schema version None, this tool reads 5"),
+        ('{"schema_version": 1}', "schema version 1, this tool reads 5"),
         ('{"schema_version": true}', "schema version True"),
-        ('{"schema_version": 4}', "model: Field required"),
-        ('{"schema_version": 4, "schema_version": 2}', "given twice: 'schema_version'"),
+        ('{"schema_version": 5}', "model: Field required"),
+        ('{"schema_version": 5, "schema_version": 2}', "given twice: 'schema_version'"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -193,7 +197,9 @@ def test_unknown_fields_and_values_are_refused(tmp_path: Path) -> None:
 
 
 VIDEO: dict[str, Any] = {
-    "tokenizer": "golden/in.safetensors",
+    "kind": "video",
+    "version": 1,
+    "files": {"tokenizer": "golden/in.safetensors"},
     "text_tokens": 300,
     "prompt_suffix": " aesthetic score: 6.5.",
     "cleaning": "open-sora",
@@ -213,16 +219,34 @@ VIDEO: dict[str, Any] = {
 
 
 def test_how_a_video_is_made_reads_back_with_its_counts(tmp_path: Path) -> None:
-    made = read_manifest(write(tmp_path, manifest_value(tmp_path) | {"text_to_video": VIDEO})).text_to_video
-    assert made is not None and made.model_dump(mode="json") == VIDEO
+    manifest = read_manifest(write(tmp_path, manifest_value(tmp_path) | {"host": VIDEO}))
+    made = contract_in(manifest, TextToVideo, "no video")
+    assert made.model_dump(mode="json") == VIDEO and made.as_host() == manifest.host
     assert (made.windows, made.batches) == (4, 17)  # those of 68 frames in the published app
-    assert read_manifest(write(tmp_path, manifest_value(tmp_path))).text_to_video is None
+    with pytest.raises(BundleError, match="no video"):
+        contract_in(read_manifest(write(tmp_path, manifest_value(tmp_path))), TextToVideo, "no video")
+
+
+def test_a_kind_of_host_that_is_not_known_is_kept_as_it_is(tmp_path: Path) -> None:
+    host = {"kind": "a game", "version": 3, "files": {}, "levels": [1, 2]}
+    manifest = read_manifest(write(tmp_path, manifest_value(tmp_path) | {"host": host}))
+    assert manifest.host is not None and manifest.host.model_dump(mode="json") == host
+    refused(tmp_path, manifest_value(tmp_path) | {"host": host | {"files": {"map": "no/map"}}}, "map 'no/map' is not")
+    refused(tmp_path, manifest_value(tmp_path) | {"host": {"kind": "a game"}}, "version")
+
+
+@pytest.mark.parametrize("contract", [TextToVideo, ChartQa])
+def test_the_committed_schema_of_a_host_is_that_of_its_contract(contract: type[HostContract]) -> None:
+    folder = Path(sys.modules[contract.__module__].__file__ or "").parent
+    assert json.loads((folder / "contract.schema.json").read_text()) == contract.model_json_schema(mode="serialization")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tokenizer": "host/tokenizer.json"}, "tokenizer 'host/tokenizer.json' is not among the files"),
+        ({"files": {"tokenizer": "host/tokenizer.json"}}, "tokenizer 'host/tokenizer.json' is not among the files"),
+        ({"files": {}}, "host"),
+        ({"version": 2}, "version"),
         ({"window": 6}, "20 latent frames are not whole windows of 6"),
         ({"frames": 69}, "4 windows of 17 frames are fewer than the video's 69"),
         ({"latent_shape": [2, 4, 20, 32, 32]}, "latent_shape"),
@@ -233,7 +257,7 @@ def test_how_a_video_is_made_reads_back_with_its_counts(tmp_path: Path) -> None:
     ],
 )
 def test_how_a_video_is_made_must_be_consistent(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    refused(tmp_path, manifest_value(tmp_path) | {"text_to_video": VIDEO | change}, message)
+    refused(tmp_path, manifest_value(tmp_path) | {"host": VIDEO | change}, message)
 
 
 @given(
