@@ -271,11 +271,15 @@ def test_the_worked_model_exports_by_name(installed: Path):
 
 
 @page_with_files("add_a_target.md")
-def test_the_worked_target_is_found_and_emits(installed: Path):
+def test_the_worked_target_is_found_and_exports(installed: Path):
     assert "pt2" in {entry.name for entry in entry_points(group="tm_export.targets")}
-    (script,) = [block for block in blocks(ROOT / "docs" / "add_a_target.md") if block.note == "run"]
-    exec(compile(script.code, "add_a_target.md", "exec"), {"__name__": "example"})
-    assert (installed / "merge_full.pt2").is_file()
+    namespace: dict[str, object] = {"__name__": "example"}
+    scripts = [block for block in blocks(ROOT / "docs" / "add_a_target.md") if block.note == "run"]
+    assert len(scripts) == 2
+    for script in scripts:
+        exec(compile(script.code, "add_a_target.md", "exec"), namespace)
+    assert (installed / "merge_full.pt2").is_file() and (installed / "out" / "merge-pt2" / "manifest.json").is_file()
+    assert cli_run.main([str(installed / "out" / "merge-pt2")]) == 0
 
 
 def test_the_example_runs_blocks_in_a_budget(tmp_path: Path):

@@ -13,6 +13,7 @@ from tm_export.exporters.bundle.staging import Staging, staged
 from tm_export.exporters.errors import BudgetExceeded, ParityFailed
 from tm_export.exporters.record.records import ExportReport
 from tm_export.exporters.report.files import PARITY, read_reports, write_reports
+from tm_export.exporters.targets.base import find_target
 from tm_export.exporters.targets.tool_versions import tool_versions
 from tm_export.runtime.engines import Session, open_session
 from tm_export.runtime.manifest import (
@@ -114,9 +115,9 @@ def write_bundle(
             _write_host_file(staging.bundle / source.host.contract.tokenizer, source.host.tokenizer)
         manifest = Manifest(
             model=source.name,
-            target=target,  # type: ignore[arg-type]  # the manifest itself checks it
+            target=target,
             weights=source.weights,
-            tool_versions=tool_versions(target),
+            tool_versions=tool_versions(find_target(target)),
             components=compiled.components,
             files=_files(staging.bundle),
             golden=compiled.golden,

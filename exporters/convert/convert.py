@@ -277,7 +277,7 @@ class _Converter:
             self._prepared.weights.fingerprint(block.weights.values()),
             sorted(asdict(self._options).items()),
             [signature_of_piece(self._prepared, block, variant) for variant in block.pieces],
-            sorted(tool_versions(self._target.name).items()),
+            sorted(tool_versions(self._target).items()),
         )
 
     def _label(self, group: list[int]) -> str:

@@ -71,6 +71,8 @@ class Target(Protocol):
     """The fewest dimensions of an input or output: 1 where a single number is an array that holds it."""
     warm: tuple[str, ...]
     """Modules that do once, when imported, what each conversion would do anew; workers are forked with them."""
+    libraries: tuple[str, ...]
+    """The distributions whose versions an artifact's bytes depend on, besides this one and PyTorch's."""
 
     def precision(self, options: ExportOptions) -> Precision:
         """The precision that an export with these options computes in; raises `UsageError` if there is none."""

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Final
 
-_LIBRARIES: Final = {
-    "coreml": ("coremltools",),
-    "onnx": ("onnx", "onnxruntime", "onnxscript", "onnxslim"),
-    "executorch": ("executorch",),
-}
+from tm_export.exporters.targets.base import Target
 
 
-def tool_versions(target: str) -> dict[str, str]:
+def tool_versions(target: Target) -> dict[str, str]:
     """The versions of this tool, of PyTorch and of the target's libraries."""
-    return {name: version(name) for name in ("tm-export", "torch", *_LIBRARIES.get(target, ()))}
+    return {name: version(name) for name in ("tm-export", "torch", *target.libraries)}

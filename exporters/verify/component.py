@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -311,4 +311,11 @@ def _placement(component: manifest.Component, variant: str, target: Target, bund
     for block in component.blocks:
         function = next(each for each in block.variants if each.name == variant)
         found = target.placement(bundle / function.artifact, function.function)
-        yield PlacementRecord(component=component.name, block=block.name, variant=variant, **asdict(found))
+        yield PlacementRecord(
+            component=component.name,
+            block=block.name,
+            variant=variant,
+            regions=found.regions,
+            operators=dict(found.operators),
+            outside=dict(found.outside),
+        )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import platform
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from tm_export.runtime.engines.base import Engine, EngineError, EngineUnavailable, Session
+from tm_export.runtime.engines.base import Engine, EngineError, Engines, EngineUnavailable, Session
 from tm_export.runtime.manifest import Manifest
 
 __all__ = [
     "Engine",
     "EngineError",
     "EngineUnavailable",
+    "Engines",
     "Session",
     "choose_engine",
     "engines_for",
@@ -22,14 +22,9 @@ __all__ = [
     "open_session",
 ]
 
-# Named, not imported: each engine's libraries are heavy, and a program seldom needs more than one.
-_ENGINES = {
-    "coreml": (("coreml", "CoreMLEngine"), ("coreml_reference", "CoreMLReferenceEngine")),
-    "onnx": (("onnx_runtime", "OnnxRuntimeEngine"),),
-    "executorch": (("executorch", "ExecuTorchEngine"),),
-}
-
-_AS_APPS_OPEN = {"onnx": (("onnx_runtime", "OnnxRuntimeDefaultEngine"),)}
+GROUP: Final = "tm_export.engines"
+"""The entry points that name, by target, a function that gives its `Engines`: their libraries are heavy, and a program
+seldom needs more than those of one target."""
 
 
 def engines_for(target: str) -> tuple[Engine, ...]:
@@ -38,10 +33,7 @@ def engines_for(target: str) -> tuple[Engine, ...]:
     Raises:
         EngineError: unknown target.
     """
-    if target not in _ENGINES:
-        raise EngineError(f"no engine runs target {target!r}; targets are {', '.join(sorted(_ENGINES))}")
-    names = [(file, cls) for file, cls in _ENGINES[target] if file != "coreml" or platform.system() == "Darwin"]
-    return tuple(getattr(importlib.import_module(f"{__name__}.{file}"), cls)() for file, cls in names)
+    return _engines(target).run
 
 
 def engines_to_verify(target: str) -> tuple[Engine, ...]:
@@ -50,9 +42,15 @@ def engines_to_verify(target: str) -> tuple[Engine, ...]:
     Raises:
         EngineError: unknown target.
     """
-    return engines_for(target) + tuple(
-        getattr(importlib.import_module(f"{__name__}.{file}"), cls)() for file, cls in _AS_APPS_OPEN.get(target, ())
-    )
+    return _engines(target).run + _engines(target).as_apps_open
+
+
+def _engines(target: str) -> Engines:
+    for entry in entry_points(group=GROUP, name=target):
+        found: Engines = entry.load()()
+        return found
+    known = sorted({entry.name for entry in entry_points(group=GROUP)})
+    raise EngineError(f"no engine runs target {target!r}; targets are {', '.join(known)}")
 
 
 def choose_engine(target: str, name: str | None = None, threads: int | None = None) -> Engine:

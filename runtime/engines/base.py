@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -107,6 +108,18 @@ class Engine(Protocol):
             EngineUnavailable: not on this machine.
             EngineError: the artifact cannot be loaded; the message says why.
         """
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The engines of a target on this machine.
+
+    `run` are those that run its blocks, the device's own first; `as_apps_open` the same, as an app would open a file
+    that it knows nothing of: exports are verified on both.
+    """
+
+    run: tuple[Engine, ...]
+    as_apps_open: tuple[Engine, ...] = ()
 
 
 def require_fit(kind: str, where: str, specs: tuple[TensorSpec, ...], arrays: Mapping[str, Array]) -> None:

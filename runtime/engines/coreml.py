@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from tm_export.runtime.engines.base import Array, EngineError, EngineUnavailable, Session, bytes_of, require_artifact
+from tm_export.runtime.engines.base import (
+    Array,
+    EngineError,
+    Engines,
+    EngineUnavailable,
+    Session,
+    bytes_of,
+    require_artifact,
+)
+from tm_export.runtime.engines.coreml_reference import CoreMLReferenceEngine
 from tm_export.runtime.engines.coremltools_alone import coremltools
 from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.manifest import Block, Variant
@@ -61,3 +70,10 @@ class _CoreMLSession(Session):
 
     def _release(self) -> None:
         del self._model
+
+
+def engines() -> Engines:
+    """Core ML where it is, and the evaluator of its programs everywhere."""
+    if platform.system() == "Darwin":
+        return Engines((CoreMLEngine(), CoreMLReferenceEngine()))
+    return Engines((CoreMLReferenceEngine(),))

@@ -13,7 +13,7 @@ import torch
 from executorch.extension.pybindings import portable_lib
 from executorch.runtime import Runtime
 
-from tm_export.runtime.engines.base import Array, EngineError, Session, bytes_of, require_artifact
+from tm_export.runtime.engines.base import Array, EngineError, Engines, Session, bytes_of, require_artifact
 from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.heap import keep_no_large_blocks
 from tm_export.runtime.manifest import Block, Variant
@@ -136,3 +136,8 @@ def missing_kernels(artifact: Path, method: str) -> tuple[list[str], list[str]]:
     plan = next(plan for plan in plans if plan.name == method)
     needed = {f"{op.name}.{op.overload}" if op.overload else op.name for op in plan.operators}
     return sorted(needed - kernels), sorted({delegate.id for delegate in plan.delegates} - backends)
+
+
+def engines() -> Engines:
+    """ExecuTorch's runtime."""
+    return Engines((ExecuTorchEngine(),))

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import onnxruntime
 
-from tm_export.runtime.engines.base import Array, EngineError, Session, require_artifact
+from tm_export.runtime.engines.base import Array, EngineError, Engines, Session, require_artifact
 from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.engines.onnx_parts import take_apart
 from tm_export.runtime.heap import keep_no_large_blocks
@@ -139,3 +139,8 @@ class _OnnxRuntimeSession(Session):
 
     def _release(self) -> None:
         del self._session, self._weights
+
+
+def engines() -> Engines:
+    """ONNX Runtime, as a streamed block is opened and as an app opens a file by default."""
+    return Engines((OnnxRuntimeEngine(),), as_apps_open=(OnnxRuntimeDefaultEngine(),))

@@ -229,7 +229,7 @@ class Manifest(_Record):
 
     schema_version: Literal[5] = SCHEMA_VERSION
     model: Name
-    target: Literal["coreml", "onnx", "executorch"]
+    target: Name
     weights: Literal["seeded", "trained", "checkpoint", "module", "none"]
     tool_versions: dict[Name, Name]
     components: Annotated[tuple[Component, ...], Field(min_length=1)]

@@ -246,7 +246,7 @@ class LatencyReport(_Record):
     schema_version: Literal[1] = SCHEMA_VERSION
     source: Source
     model: Name
-    target: Literal["coreml", "onnx", "executorch"] | None = None
+    target: str | None = None
     precision: Name | None = None
     device: Device
     engine: EngineInfo

@@ -55,6 +55,7 @@ class CoremlTarget:
     suffix = ".mlpackage"
     least_rank = LEAST_RANK
     warm = ()
+    libraries = ("coremltools",)
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp16 unless fp32 is asked for."""

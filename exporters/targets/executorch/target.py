@@ -34,6 +34,7 @@ class ExecutorchTarget:
     suffix = ".pte"
     least_rank = 0
     warm = ("tm_export.exporters.targets.executorch.xnnpack.warm",)
+    libraries = ("executorch",)
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp32, but for the Core ML backend, which computes in fp16 unless told otherwise."""

@@ -44,6 +44,7 @@ class OnnxTarget:
     suffix = ".onnx"
     least_rank = 0
     warm = ("tm_export.exporters.targets.onnx.warm",)
+    libraries = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
 
     def precision(self, options: ExportOptions) -> Precision:
         """fp32; onnxruntime's CPU kernels compute in nothing narrower."""
