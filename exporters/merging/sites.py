@@ -74,17 +74,18 @@ def find_sites(program: ExportedProgram) -> list[Site]:
     joined = [site for site in _joined(found) if site.changes_tokens]
     joined.sort(key=lambda site: min(position[move.node] for move in site.moves))
     saved = macs_saved(program, [site.shortening for site in joined])
+    in_order = [tuple(sorted(site.nodes, key=position.__getitem__)) for site in joined]
     return [
         Site(
-            tuple(sorted(site.nodes, key=position.__getitem__)),
+            nodes,
             _kind(site),
-            _source(site.nodes),
+            _source(nodes),
             site.before,
             site.after,
             macs,
             work_of([node for group in site.groups for node in group]),
         )
-        for site, macs in zip(joined, saved, strict=True)
+        for site, nodes, macs in zip(joined, in_order, saved, strict=True)
     ]
 
 
@@ -266,6 +267,6 @@ def _kind(site: _Found) -> str:
 
 
 def _source(nodes: Iterable[fx.Node]) -> str:
-    """The user's line at which most of the site's rows move."""
+    """The user's line at which most of the site's rows move; of several, the first."""
     lines = Counter(source_line(node) for node in nodes if node.target not in DECISIONS)
     return lines.most_common(1)[0][0]

@@ -32,3 +32,11 @@ def emitted(target_name: str, folder: Path) -> dict[str, str]:
 def test_two_exports_are_equal_byte_for_byte(target: str, tmp_path: Path) -> None:
     first, second = emitted(target, tmp_path / "a"), emitted(target, tmp_path / "b")
     assert first and first == second
+
+
+def test_sites_are_told_alike_each_time() -> None:
+    def told() -> list[str]:
+        module, inputs = ZOO["tome_mean"]()
+        return [site.source for site in raise_merges(capture(module, inputs), 0).sites]
+
+    assert len({tuple(told()) for _ in range(6)}) == 1
