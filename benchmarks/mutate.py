@@ -153,6 +153,7 @@ def _passes(mutant: Mutant, tests: Sequence[str]) -> bool:
 def _exchange(file: str, function: str, code: CodeType) -> None:
     """Give a function that has been imported another body, and those made within it, wherever they are known by now."""
     path = _source_path(file)
+    gc.unfreeze()  # what the tests' settings have frozen is not among the objects
     found = list(codes(code))
     times = Counter(map(_place_of, found))
     bodies = {_place_of(each): each for each in found if times[_place_of(each)] == 1}  # two lambdas may share a line
