@@ -141,20 +141,21 @@ def _failure(target: str, code: int, message: str) -> dict[str, Any]:
 
 def _told(bundle: Bundle, request: Request) -> Mapping[str, Any]:
     """Print what became of one export; returns the same for `--json`."""
-    from tm_export.exporters.cli.tables import files_table, parity_table
+    from tm_export.exporters.cli.tables import files_table, parity_table, worst_of
     from tm_export.exporters.record.units import in_bytes, in_seconds
     from tm_export.exporters.report.files import peak_rss_bytes
 
     report = bundle.report()
     size = sum(file.bytes for file in bundle.manifest.files)
+    if request.verbose:
+        files = files_table((file.path, file.bytes) for file in bundle.manifest.files)
+        _show(request, files, "", parity_table(report.parity), "")
     _show(
         request,
-        files_table((file.path, file.bytes) for file in bundle.manifest.files),
-        "",
-        parity_table(report.parity),
-        "",
+        f"the worst of {len(report.parity)} comparisons with PyTorch: {worst_of(report.parity)}",
         f"{bundle.path}: {in_bytes(size)}, verified, in {in_seconds(report.total_seconds)}, "
         f"peak RSS {in_bytes(peak_rss_bytes(report))}",
+        f"next: tm-run {bundle.path}, or open {bundle.path}/reports/index.html",
     )
     return {
         "path": str(bundle.path),
@@ -230,12 +231,12 @@ def _list(request: Request) -> Mapping[str, Any]:
 def _progress(request: Request) -> Progress:
     from tm_export.exporters.record.progress import SilentProgress, progress_on
 
-    return SilentProgress() if request.as_json else progress_on(sys.stderr)
+    return SilentProgress() if request.as_json or request.quiet else progress_on(sys.stderr)
 
 
 def _show(request: Request, *parts: object) -> None:
     """Print to stdout for a person; where that is no terminal, in lines of any length."""
-    if request.as_json:
+    if request.as_json or request.quiet:
         return
     from rich.console import Console
 

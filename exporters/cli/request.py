@@ -64,6 +64,8 @@ class Request:
     max_regions: int | None
     lists: bool
     dry_run: bool
+    quiet: bool
+    verbose: bool
     as_json: bool
     debug: bool
 
@@ -167,6 +169,15 @@ def _parse(
             "--dry-run", help="Show merge sites, files and what would be refused; write nothing.", rich_help_panel=_ELSE
         ),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print nothing but errors.", rich_help_panel=_ELSE)
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "-v", "--verbose", help="Print every file and every comparison, the worst first.", rich_help_panel=_ELSE
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, nothing else.", rich_help_panel=_ELSE)
     ] = False,
@@ -190,6 +201,8 @@ def _parse(
         max_regions=max_regions,
         lists=lists,
         dry_run=dry_run,
+        quiet=quiet,
+        verbose=verbose,
         as_json=as_json,
         debug=debug,
     )

@@ -53,7 +53,7 @@ def blocks_table(blocks: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def parity_table(records: Iterable[ParityRecord]) -> Table:
-    """For each engine that ran a variant, its worst comparison with PyTorch: error, PSNR and merge decisions."""
+    """For each engine that ran a variant, its worst comparison with PyTorch, the worst of all first."""
     groups: dict[tuple[str, str], list[ParityRecord]] = {}
     for record in records:
         groups.setdefault((f"{record.component}/{record.block}/{record.variant}", record.engine), []).append(record)
@@ -62,15 +62,35 @@ def parity_table(records: Iterable[ParityRecord]) -> Table:
             name,
             engine,
             str(len({record.inputs for record in group})),
-            (worst := max(group, key=lambda record: record.relative_error)).output,
+            (worst := _worst(group)).output,
             f"{worst.relative_error:.1e}",
             in_decibels(worst.psnr_db),
             _decisions(group),
         )
-        for (name, engine), group in groups.items()
+        for (name, engine), group in sorted(groups.items(), key=lambda each: _error(_worst(each[1])), reverse=True)
     )
     columns = ("variant", "engine", "sets of inputs", "worst output", "relative error", "PSNR", "decisions agreeing")
     return _table(columns, rows)
+
+
+def worst_of(records: Sequence[ParityRecord]) -> str:
+    """The comparison that is furthest off, in a line."""
+    worst = _worst(records)
+    where = f"{worst.component}/{worst.block}/{worst.variant} on {worst.engine}"
+    once = {(each.component, each.block, each.variant, each.engine, each.inputs): each for each in records}.values()
+    decided, agreeing = (
+        sum(counts) for counts in zip(*((r.decisions, r.decisions_agreeing) for r in once), strict=True)
+    )
+    merges = f"; {agreeing} of {decided} merge decisions agree" if decided else ""
+    return f"relative error {worst.relative_error:.1e} in {worst.output} ({where}){merges}"
+
+
+def _worst(records: Sequence[ParityRecord]) -> ParityRecord:
+    return max(records, key=_error)
+
+
+def _error(record: ParityRecord) -> float:
+    return record.relative_error
 
 
 def _decisions(group: Sequence[ParityRecord]) -> str:
@@ -86,7 +106,9 @@ def files_table(files: Iterable[tuple[str, int]]) -> Table:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a name is broken, not cut
     for row in rows:
         table.add_row(*row)
     return table

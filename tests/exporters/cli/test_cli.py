@@ -90,12 +90,31 @@ def test_export_writes_a_bundle_and_says_what_it_is(
     verify_files(bundle, read_manifest(bundle))
     assert [path.name for path in out.iterdir()] == ["models-build-onnx"]
     assert f"{bundle}: " in shown.out
+    assert len(shown.out.removeprefix("the user's own chatter\n").splitlines()) == 3
     assert re.search(r"verified, in \d.*peak RSS \d", shown.out)
-    assert re.search(r"model/00/full +onnxruntime +3 +output_0", shown.out)
-    assert "model/00/full.onnx" in shown.out
+    assert re.search(r"the worst of \d+ comparisons with PyTorch: relative error .* in output_0 \(model/", shown.out)
+    assert f"next: tm-run {bundle}" in shown.out
     for stage in ("capture", "rewrite", "check", "lower", "convert", "verify"):
         assert re.search(rf"model full: {stage} \d+\.\d s", shown.err)
     assert "seeded" not in shown.err
+
+
+def test_verbose_shows_every_file_and_the_worst_comparison_first(
+    model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-m", model, "--target", "onnx", "-o", str(tmp_path), "-v"]) == 0
+    shown = capfd.readouterr().out
+    assert re.search(r"model/00/full +onnxruntime +3 +output_0", shown)
+    assert "model/00/full.onnx" in shown
+    errors = [float(found) for found in re.findall(r" ([0-9.]+e[+-][0-9]+) ", shown.split("the worst of")[0])]
+    assert len(errors) > 3 and errors == sorted(errors, reverse=True)
+
+
+def test_quiet_prints_nothing_but_errors(model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["-m", model, "--target", "onnx", "-o", str(tmp_path), "-q"]) == 0
+    assert capfd.readouterr() == ("the user's own chatter\n", "")
+    assert main(["-m", model, "--target", "nowhere", "-o", str(tmp_path), "-q"]) == 2
+    assert "target 'nowhere' is not known" in capfd.readouterr().err
 
 
 def test_json_is_one_object_and_nothing_else(model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
