@@ -90,6 +90,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "masked scatter by rows": _images_into_text,
     "masked scatter by numbers": lambda x: x.masked_scatter(x > 0, torch.arange(2.0 * N * 5)),
     "diagonals": lambda x: (x.diagonal(1, 0, 2), x[0].diagonal(-2), torch.diag(x[0, 0], 1), torch.trace(x[0])),
+    "diagonals of matrices": lambda x: (torch.diag(x[0]), torch.diag(x[0], 2), torch.diag(x[1], -5)),
+    "a diagonal beyond the matrix": lambda x: torch.diagonal_scatter(x, x[:, 0, :0], 5, 1, 2),
     "matrices of a diagonal": lambda x: (torch.diag_embed(x), torch.diag_embed(x[0], -1, 0, 1)),
     "writes to diagonals": _diagonal_writes,
     "buckets": lambda x: (torch.bucketize(x.round(), BOUNDS), torch.bucketize(x, BOUNDS, right=True, out_int32=True)),
