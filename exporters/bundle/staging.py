@@ -53,7 +53,7 @@ def staged(place: Path, *, force: bool, resume: bool) -> Iterator[Staging]:
     with _explain_storage_errors(place):
         target = place.resolve()  # what a link leads to is replaced, and the link stays
         hidden = target.parent / f".{target.name}.partial"
-        hidden.mkdir(parents=True, exist_ok=True)
+        _make(hidden, place)
         with _locked(hidden, place):
             _put_back(hidden / "old", target)
             staging = _opened(hidden, resume=resume)
@@ -68,6 +68,13 @@ def staged(place: Path, *, force: bool, resume: bool) -> Iterator[Staging]:
                 raise
             shutil.rmtree(hidden, ignore_errors=True)
             _flush(target.parent)
+
+
+def _make(hidden: Path, place: Path) -> None:
+    try:
+        hidden.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # a file system that takes no folders, such as /proc
+        raise _not_writable(place, error) from error
 
 
 @contextmanager
@@ -162,12 +169,16 @@ def _explain_storage_errors(place: Path) -> Iterator[None]:
                 f"no space is left for {place}: make room, or choose a folder on another disk with -o"
             ) from error
         if code in _NOT_WRITABLE:
-            raise UsageError(
-                f"{place} cannot be written ({os.strerror(code)}): make its folder writable, or choose another with -o"
-            ) from error
+            assert isinstance(error, OSError)
+            raise _not_writable(place, error) from error
         if code in _NO_FOLDER:
             raise UsageError(f"{place.parent} is no folder ({os.strerror(code)}): choose another with -o") from error
         raise
+
+
+def _not_writable(place: Path, error: OSError) -> UsageError:
+    why = os.strerror(error.errno or 0)
+    return UsageError(f"{place} cannot be written ({why}): make its folder writable, or choose another with -o")
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -6,6 +6,8 @@ Only what parsing needs is imported above the functions, so that `--help` answer
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 
 import typer
@@ -44,14 +46,28 @@ DEFAULT_COMMAND: Final = "components"
 _OF_THE_GROUP: Final = frozenset({"-h", "--help", "--version", "--install-completion", "--show-completion"})
 
 
+_OF_A_COMMAND: Final = {"--prompt": "video", "--image": "chart"}
+
+
 class _ComponentsUnlessNamed(TyperGroup):
     """What begins with no command's name is for the components."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the name of the default command in front where there is none."""
         if args and args[0] not in self.commands and args[0] not in _OF_THE_GROUP:
+            _refuse_what_was_meant_for_another(args, tuple(self.commands))
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
+
+
+def _refuse_what_was_meant_for_another(args: list[str], commands: tuple[str, ...]) -> None:
+    """Raise `BadParameter` for an option of another command, and for a name that is nearly one."""
+    for option, command in _OF_A_COMMAND.items():
+        if option in args:
+            raise typer.BadParameter(f"{option} is an option of tm-run {command}: tm-run {command} BUNDLE {option} …")
+    near = get_close_matches(args[0], commands, n=1)
+    if near and not Path(args[0]).exists():
+        raise typer.BadParameter(f"no command and no bundle is called {args[0]!r}: did you mean tm-run {near[0]}?")
 
 
 app = typer.Typer(
@@ -79,7 +95,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         request = app(argv, prog_name="tm-run", standalone_mode=False)
     except typer.TyperException as error:
-        Complaints("tm-run").say(f"{error.format_message()} (see tm-run --help)")
+        if said := error.format_message():  # without arguments the help has been shown, and nothing is to be said
+            Complaints("tm-run").say(f"{said} (see tm-run --help)")
         return USAGE
     if not isinstance(request, Request):  # --help has been answered
         return OK

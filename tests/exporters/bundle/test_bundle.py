@@ -335,6 +335,12 @@ def test_read_only_folder_is_told_before_any_work(read_only: Path, below: str) -
         write_bundle(read_only / below, SOURCE, "onnx", never)
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no file system here that takes no folders")
+def test_a_file_system_that_takes_no_folders_is_told() -> None:
+    with pytest.raises(UsageError, match=r"/proc/x/tiny-onnx cannot be written \(No such file or directory\): make"):
+        write_bundle(Path("/proc/x"), SOURCE, "onnx", lambda _: pytest.fail("work was done for nothing"))
+
+
 def test_read_only_file_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_only_system(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

@@ -58,6 +58,27 @@ def test_help_imports_no_engine(arguments: list[str], shown: tuple[str, ...]) ->
         assert part in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a-bundle", "--prompt", "x"], "--prompt is an option of tm-run video: tm-run video BUNDLE --prompt"),
+        (["a-bundle", "--image", "x.png"], "--image is an option of tm-run chart"),
+        (["vido", "a-bundle"], "no command and no bundle is called 'vido': did you mean tm-run video?"),
+    ],
+)
+def test_what_was_meant_for_another_command_is_told(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_arguments_the_help_is_all_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    assert "Usage: tm-run" in shown.out and shown.err == ""
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"tm-export {tm_export.__version__}\n"
