@@ -36,8 +36,13 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 RAISING: Final = ("raise_best", "raise_gather", "raise_indexing", "raise_order", "raise_pairs", "raise_scatter")
 ONE_BY_ONE: Final = "rules_one_by_one"
 TESTS: Final[Mapping[str, Sequence[str]]] = {
-    "exporters/targets/executorch/xnnpack/": ("xnnpack_rules", ONE_BY_ONE),
-    "exporters/targets/coreml/": ("coreml_rules", "coreml_border", ONE_BY_ONE),
+    "exporters/targets/executorch/xnnpack/rules/": ("xnnpack_rules", ONE_BY_ONE),
+    "exporters/targets/executorch/rules.py": ("executorch_rules", ONE_BY_ONE),
+    "exporters/targets/executorch/conv3d.py": ("executorch_rules", ONE_BY_ONE),
+    "exporters/targets/onnx/rules.py": ("onnx_rules", ONE_BY_ONE),
+    "exporters/targets/onnx/attention.py": ("onnx_rules", ONE_BY_ONE),
+    "exporters/targets/coreml/rules/": ("coreml_rules", "coreml_border", ONE_BY_ONE),
+    "exporters/targets/coreml/spelling.py": ("spelling", ONE_BY_ONE),
     "exporters/targets/shared/": ("integers", "executorch_rules", "onnx_rules", "xnnpack_rules", ONE_BY_ONE),
     "exporters/merging/raising/": (*RAISING, "uniform", "bounds", "distinct", ONE_BY_ONE),
     "exporters/capture/normalise/": ("normalise", ONE_BY_ONE),
