@@ -27,7 +27,7 @@ def _warm_workers() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _coremltools_collects_no_garbage() -> None:
     """It looks through all of memory after each conversion, which is half of the time of a small one."""
-    import tm_export.runtime.engines.coremltools_alone  # noqa: F401  # which must be the first to import it
+    import tm_export.runtime.coremltools_alone  # noqa: F401  # which must be the first to import it
 
     entry = sys.modules["coremltools.converters._converters_entry"]
     entry.gc = SimpleNamespace(collect=lambda: 0)  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ ROOMS = {
         "units",
         "readable",
         "heap",
+        "coremltools_alone",
         "manifest",
         "engines",
         "loading",

@@ -14,6 +14,6 @@ import executorch.exir  # noqa: E402
 import torch.onnx  # noqa: E402
 
 import tm_export.exporters.graph.torch_patches  # noqa: E402, F401
-from tm_export.runtime.engines.coremltools_alone import coremltools  # noqa: E402
+from tm_export.runtime.coremltools_alone import coremltools  # noqa: E402
 
 __all__ = ["coremltools", "executorch", "torch"]

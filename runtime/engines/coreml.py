@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tm_export.runtime.coremltools_alone import coremltools
 from tm_export.runtime.engines.base import (
     Array,
     EngineError,
@@ -20,7 +21,6 @@ from tm_export.runtime.engines.base import (
     require_artifact,
 )
 from tm_export.runtime.engines.coreml_reference import CoreMLReferenceEngine
-from tm_export.runtime.engines.coremltools_alone import coremltools
 from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.manifest import Block, Variant
 

@@ -85,7 +85,7 @@ class CoremlTarget:
 
     def emit(self, functions: Mapping[str, Function], folder: Path, stem: str, options: ExportOptions) -> None:
         """Write one package; its functions share their weights."""
-        from tm_export.runtime.engines.coremltools_alone import coremltools as ct
+        from tm_export.runtime.coremltools_alone import coremltools as ct
 
         logging.getLogger("coremltools").setLevel(logging.ERROR)
         path = folder / self.artifact(stem, "")
@@ -110,7 +110,7 @@ class CoremlTarget:
 
     def _convert(self, function: Function, options: ExportOptions) -> Any:
         import tm_export.exporters.targets.coreml.operators  # noqa: F401  # registers them
-        from tm_export.runtime.engines.coremltools_alone import coremltools as ct
+        from tm_export.runtime.coremltools_alone import coremltools as ct
 
         half = self.precision(options) == "fp16"
         pipeline = ct.PassPipeline.DEFAULT
@@ -221,7 +221,7 @@ def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]
     """Outputs by name; floats leave in fp32, whatever the precision inside."""
     import numpy as np
 
-    from tm_export.runtime.engines.coremltools_alone import coremltools as ct
+    from tm_export.runtime.coremltools_alone import coremltools as ct
 
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     return [
@@ -232,7 +232,7 @@ def _output_types(program: ExportedProgram, names: tuple[str, ...]) -> list[Any]
 
 def _operators(path: Path, function: str) -> list[str]:
     """The names of all operators of a function, in order, those inside nested blocks after their owner."""
-    from tm_export.runtime.engines.coremltools_alone import coremltools as ct
+    from tm_export.runtime.coremltools_alone import coremltools as ct
 
     model = ct.proto.Model_pb2.Model()
     model.ParseFromString((path / "Data" / "com.apple.CoreML" / "model.mlmodel").read_bytes())
@@ -251,7 +251,7 @@ def _operators(path: Path, function: str) -> list[str]:
 
 def _make_deterministic(package: Path) -> None:
     """Write the specification with sorted maps, and derive the package's identifiers."""
-    from tm_export.runtime.engines.coremltools_alone import coremltools as ct
+    from tm_export.runtime.coremltools_alone import coremltools as ct
 
     (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # names of our graph; no use on a phone
     data = package / "Data" / "com.apple.CoreML"

@@ -128,7 +128,7 @@ def _coreml_partitioner(options: ExportOptions) -> Any:
     from executorch.backends.apple.coreml.compiler import CoreMLBackend
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 
-    from tm_export.runtime.engines.coremltools_alone import coremltools as ct
+    from tm_export.runtime.coremltools_alone import coremltools as ct
 
     half = TARGET.precision(options) == "fp16"
     specs = CoreMLBackend.generate_compile_specs(

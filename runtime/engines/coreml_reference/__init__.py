@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 import torch
 
+from tm_export.runtime.coremltools_alone import coremltools
 from tm_export.runtime.engines.base import Array, EngineError, Session, require_artifact
 from tm_export.runtime.engines.coreml_reference.evaluator import Plan, UnknownOp, evaluate, plan
 from tm_export.runtime.engines.coreml_reference.program import ValueType, load_program
 from tm_export.runtime.engines.coreml_reference.readings import ROUNDED, Readings
-from tm_export.runtime.engines.coremltools_alone import coremltools
 from tm_export.runtime.engines.footprint import Footprint
 from tm_export.runtime.manifest import Block, TensorSpec, Variant
 
