@@ -24,6 +24,7 @@ from tm_export.exporters.options import (
     parse_capacities,
 )
 from tm_export.models.spec.model_size import ModelSize
+from tm_export.runtime.cli.options import HELP_OPTIONS
 from tm_export.runtime.cli.version import Version
 
 DEFAULT_MODEL: Final = "ondevice-sora-tiny"
@@ -75,7 +76,7 @@ app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
 _WHAT, _HOW, _ELSE = "What to export", "How", "What to do instead, and what to print"
 
 
-@app.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@app.command(help=HELP, context_settings=HELP_OPTIONS)
 def _parse(
     model: Annotated[
         str, typer.Option("-m", "--model", help="A name in --list, or FILE.py:FUNC.", rich_help_panel=_WHAT)

@@ -218,8 +218,8 @@ class _Check:
         if not self.prepared.captured:
             return ()
         verified = {record.block for record in records}
-        blocks = (block.name for i, block in enumerate(self.component.blocks) if self._captured(i) is None)
-        return tuple(name for name in blocks if name in verified)
+        blocks = ((i, block.name) for i, block in enumerate(self.component.blocks) if block.name in verified)
+        return tuple(name for i, name in blocks if self._captured(i) is None)
 
     def _captured(self, i: int) -> CapturedBlock | None:
         """A streamed block as it was captured, where the captured program has such a block."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from tm_export.runtime.cli.console import Complaints, exceeded_message, refuse_more_than_the_machine_has
+from tm_export.runtime.cli.options import HELP_OPTIONS, budget_of
 from tm_export.runtime.cli.version import Version
 from tm_export.runtime.errors import BUDGET, INTERRUPTED, OK, USAGE, UserError
 from tm_export.runtime.heap import restart_with_huge_pages
 from tm_export.runtime.measure.options import BenchOptions
 from tm_export.runtime.measure.report_terms import Build, DeviceKind, ImportFormat
-from tm_export.runtime.units import SizeError, parse_budget
 
 if TYPE_CHECKING:
     from tm_export.runtime.measure.compare import ComparedRow, NamedReport, Quoted
@@ -81,7 +81,7 @@ _app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
 _WHAT, _HOW, _IMPORT, _PRINT = "What to measure", "How", "Reports from elsewhere", "Where to write, what to print"
 
 
-@_app.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@_app.command(help=HELP, context_settings=HELP_OPTIONS)
 def _parse(
     sources: Annotated[
         list[Path] | None,
@@ -155,10 +155,6 @@ def _parse(
         raise typer.BadParameter("--import takes one file: import first, then compare the reports that it writes")
     if imported is None and not sources:
         raise typer.BadParameter("nothing to measure: name a bundle, or --import FILE --from FORMAT")
-    try:
-        budget = parse_budget(memory_budget)
-    except SizeError as error:
-        raise typer.BadParameter(f"--memory-budget: {error}") from None
     return Request(
         sources=tuple(sources or ()),
         component=component,
@@ -169,7 +165,7 @@ def _parse(
             loads=loads,
             engine=engine,
             threads=threads,
-            memory_budget=budget,
+            memory_budget=budget_of(memory_budget),
             prefetch_depth=prefetch_depth,
         ),
         imported=imported,

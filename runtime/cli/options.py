@@ -1,4 +1,4 @@
-"""Options that all commands which run a bundle have, and what becomes of a parsed command line.
+"""Options that several commands have, and what becomes of a parsed command line of `tm-run`.
 
 Only what parsing needs is imported, so that `--help` answers at once.
 """

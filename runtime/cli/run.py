@@ -44,8 +44,6 @@ tm-run chart out/tinychart-tiny-onnx --image chart.png --question "What is the s
 
 DEFAULT_COMMAND: Final = "components"
 _OF_THE_GROUP: Final = frozenset({"-h", "--help", "--version", "--install-completion", "--show-completion"})
-
-
 _OF_A_COMMAND: Final = {"--prompt": "video", "--image": "chart"}
 
 

@@ -42,7 +42,8 @@ def engines_to_verify(target: str) -> tuple[Engine, ...]:
     Raises:
         EngineError: unknown target.
     """
-    return _engines(target).run + _engines(target).as_apps_open
+    engines = _engines(target)
+    return engines.run + engines.as_apps_open
 
 
 def _engines(target: str) -> Engines:
